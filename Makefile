@@ -1,0 +1,58 @@
+# Two commands to know: `make demo` and `make test`. Both start from nothing but Python >= 3.11 and a C++ compiler.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROMPT ?= a red mushroom
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# The package is installed as a user would install it, not in place, so that what is tested is what is shipped: the
+# compiled kernel and the weights included. Any change of a source file installs it again (the kernel's build is kept).
+SOURCES := pyproject.toml constraints/cpu.txt $(wildcard README.md CMakeLists.txt) \
+           $(shell find src -type f -not -path '*/__pycache__/*' -not -name '*.so' -not -name '.*')
+INSTALL = $(BIN)/python -m pip install --quiet -c constraints/cpu.txt
+
+.PHONY: help demo test test-slow lint format type weights bench clean
+help:  ## List the targets.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+demo: $(VENV)/installed  ## Make "a red mushroom" (or PROMPT="a blue car") in demo/ and say where the pictures are.
+	$(BIN)/dreamsplat generate "$(PROMPT)" --out demo --overwrite
+	@echo "Open demo/preview.png and the turntable; demo/asset.ply opens in any Gaussian splat viewer."
+
+test: $(VENV)/installed-dev  ## Run the whole test suite; needs no network, no GPU.
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/installed-dev  ## Run the tests marked slow.
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed-dev  ## Check style and formatting.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed-dev  ## Mend what can be mended by itself.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: $(VENV)/installed-dev  ## Check types (pyright fetches its own program on first use).
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+weights: $(VENV)/installed-dev  ## Train the bundled models, or go on training them: hours.
+	$(BIN)/dreamsplat train-world
+
+bench: $(VENV)/installed-dev  ## Measure quality and speed.
+	$(BIN)/python benchmarks/quality.py
+
+clean:  ## Remove the virtual environment and the build.
+	rm -rf $(VENV) build
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dreamsplat needs Python >= 3.11: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(SOURCES) | $(BIN)/python
+	$(INSTALL) ".[video]"
+	@touch $@
+
+$(VENV)/installed-dev: $(SOURCES) | $(BIN)/python
+	$(INSTALL) ".[dev]"
+	@touch $(VENV)/installed $@

@@ -1,0 +1,8 @@
+"""`python -m dreamsplat` is the command `dreamsplat`."""
+
+import sys
+
+from dreamsplat.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Everything a run depends on, as one immutable value, and the presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dreamsplat.cameras import CameraRange
+from dreamsplat.densify import DensifyConfig
+from dreamsplat.errors import InvalidInput
+from dreamsplat.guidance import SDS, Loss
+from dreamsplat.params import LearningRates
+from dreamsplat.priors2d import BundledImagePrior, ImagePrior
+from dreamsplat.priors3d import BundledCloudPrior, CloudPrior
+from dreamsplat.prompts import NEGATIVE_PROMPT
+from dreamsplat.schedule import GradientClip, Times
+
+Background = Literal["black", "white", "random"]
+"""What renderings are composited over; "random" draws a grey per step."""
+
+
+@dataclass(frozen=True)
+class Lift:
+    """From a point cloud to the first Gaussians. Defaults: the official code (method.md 1.3-1.5)."""
+
+    candidates: int = 1_000_000
+    """Points tried in noisy point growing."""
+    radius: float = 0.01
+    """A grown point is nearer than this to a point of the cloud, in the cloud's own units."""
+    colour_jitter: float = 0.2
+    """Largest random brightening of a grown point's colour, per channel."""
+    max_points: int | None = None
+    """Keep at most this many points after growing; None keeps all."""
+    world_scale: float = 1.6
+    """World units per unit of the cloud, applied after growing."""
+    opacity: float = 0.1
+    """Opacity of the first Gaussians."""
+    sh_degree: int = 0
+    """Degree of the spherical harmonics, 0 to 3; above 0 the colour may depend on the direction."""
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """A run of the method. Defaults: GaussianDreamer's official code, but for the priors (method.md 0)."""
+
+    prompt: str = ""
+    """What to make."""
+    negative_prompt: str = NEGATIVE_PROMPT
+    """What guidance moves away from; the bundled models use the empty prompt."""
+    seed: int = 0
+    """Everything random follows from it."""
+    steps: int = 1200
+    """Optimisation steps."""
+    views: int = 4
+    """Cameras per step."""
+    render_size: int = 1024
+    """Height and width of the renderings, px."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to run; auto takes a CUDA device if there is one."""
+    background: Background = "black"
+    """What renderings are composited over."""
+    prior3d: CloudPrior = field(default_factory=BundledCloudPrior)
+    """The 3D diffusion model."""
+    prior2d: ImagePrior = field(default_factory=BundledImagePrior)
+    """The 2D diffusion model."""
+    loss: Loss = field(default_factory=SDS)
+    """The distillation loss."""
+    times: Times = field(default_factory=Times)
+    """Which noise levels are visited when."""
+    clip: GradientClip = field(default_factory=GradientClip)
+    """Clipping of the loss gradient."""
+    cameras: CameraRange = field(default_factory=CameraRange)
+    """Where views are drawn from."""
+    lift: Lift = field(default_factory=Lift)
+    """From points to Gaussians."""
+    rates: LearningRates = field(default_factory=LearningRates)
+    """Learning rates."""
+    densify: DensifyConfig = field(default_factory=DensifyConfig)
+    """When Gaussians are added and removed."""
+
+    def __post_init__(self) -> None:
+        """Check what every run needs."""
+        for name in ("steps", "seed"):
+            if getattr(self, name) < 0:
+                raise InvalidInput(f"{name}: {getattr(self, name)}, expected 0 or more.")
+        for name in ("views", "render_size"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"{name}: {getattr(self, name)}, expected 1 or more.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The config as plain values; unions carry the name of their member under "kind"."""
+        return _plain(self)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"kind": type(value).__name__} | fields
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+BUNDLED = DreamConfig(
+    negative_prompt="",
+    steps=400,
+    render_size=64,
+    loss=SDS(guidance_scale=2.0),
+    times=Times(switch_step=150, late=(0.02, 0.5)),
+    cameras=CameraRange(
+        elevation_deg=(-10.0, 60.0), distance=(2.7, 3.3), fov_y_deg=(40.0, 40.0), elevation_sampling="uniform"
+    ),
+    lift=Lift(candidates=100_000, radius=0.03, max_points=8192, world_scale=1.0),
+    rates=LearningRates(means=2e-3, means_final=1e-3, means_decay_steps=400, sh_dc=0.02, opacities=0.05, scales=0.01, quats=0.005),
+    densify=DensifyConfig(start=99, stop=350, every=100, extent=1.0, grad_threshold=1e-3, max_gaussians=12_000),
+)
+"""The whole method on the models that ship with the package; minutes of a laptop's processor."""
+
+PRESETS: dict[str, DreamConfig] = {"bundled": BUNDLED}
+"""Configs by name; the prompt is still to be filled in."""

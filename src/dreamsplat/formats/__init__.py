@@ -1,0 +1,83 @@
+"""Saving and loading Gaussians; the file's suffix chooses the format from `FORMATS`.
+
+To add a format, write a module with `write(gaussians, path)` and `read(path)`, and add its line to `FORMATS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import torch
+
+from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.formats import ply
+from dreamsplat.types import Gaussians
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format for Gaussians."""
+
+    name: str
+    """What people call it."""
+    write: Callable[[Gaussians, Path], None]
+    """Writes the file; replaces an old one in one step."""
+    read: Callable[[Path], Gaussians]
+    """Reads it back: float32, on the CPU."""
+
+
+FORMATS: dict[str, Format] = {
+    ".ply": Format("standard 3D Gaussian splatting PLY", ply.write, ply.read),
+}
+"""Suffix, in lower case and with its dot -> format."""
+
+
+def save(gaussians: Gaussians, path: str | PathLike[str]) -> None:
+    """Write Gaussians to a file; an old file of that name is replaced in one step.
+
+    Args:
+        gaussians: finite values, scales > 0, opacities in [0, 1], quaternions of any non-zero length; any device.
+        path: its suffix chooses the format, see `FORMATS`.
+
+    Raises:
+        FileProblem: if the suffix is unknown, or the file cannot be written.
+        InvalidInput: if a value is not finite or out of its range.
+    """
+    path = Path(path)
+    chosen = _format_of(path, "saved")
+    _check_values(gaussians)
+    chosen.write(gaussians.detach(), path)
+
+
+def load(path: str | PathLike[str]) -> Gaussians:
+    """Read Gaussians from a file: float32, on the CPU, in physical units, with quaternions of length 1.
+
+    Raises:
+        FileProblem: if the file is missing, of an unknown kind, truncated, or holds values that are not finite.
+    """
+    path = Path(path)
+    return _format_of(path, "loaded").read(path)
+
+
+def _format_of(path: Path, verb: str) -> Format:
+    if path.suffix.lower() not in FORMATS:
+        known = ", ".join(sorted(FORMATS))
+        raise FileProblem(f"{path}: Gaussians cannot be {verb} as '{path.suffix}'. Known suffixes: {known}.")
+    return FORMATS[path.suffix.lower()]
+
+
+def _check_values(gaussians: Gaussians) -> None:
+    fields = {name: getattr(gaussians, name) for name in ("means", "scales", "quats", "opacities", "sh")}
+    # As float32, because that is what files hold.
+    rules = {f"{name}: a value is NaN or infinite": torch.isfinite(values.float()) for name, values in fields.items()}
+    rules["scales: a value is not above 0"] = gaussians.scales > 0
+    rules["opacities: a value is outside [0, 1]"] = (gaussians.opacities >= 0) & (gaussians.opacities <= 1)
+    rules["quats: a quaternion is 0 0 0 0"] = (gaussians.quats.float() != 0).any(dim=-1)
+    for complaint, holds in rules.items():
+        if not bool(holds.all()):
+            bad = ~holds.reshape(len(gaussians), -1).all(dim=-1)
+            where = f"Gaussian {int(bad.nonzero()[0])}, {int(bad.sum())} in all"
+            raise InvalidInput(f"{complaint} ({where}). Nothing was written; remove those Gaussians first.")

@@ -1,0 +1,48 @@
+"""Files that appear whole or not at all, even if the program is stopped while it writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from dreamsplat.errors import FileProblem
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Lend a temporary path beside `path`; when the block ends well, that file takes the place of `path`.
+
+    The temporary name keeps the suffix, because writers such as ffmpeg choose the format by it. If the block raises,
+    the temporary file is removed and `path` stays as it was.
+
+    Raises:
+        FileProblem: if the folder does not exist or cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except FileProblem:
+        raise
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise FileProblem(f"{path}: cannot be written ({why}). Choose a folder that exists and is writable.") from error
+    finally:
+        with suppress(OSError):  # Mostly because it is gone, renamed above.
+            temporary.unlink()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole content of a file.
+
+    Raises:
+        FileProblem: if it does not exist, is a folder, or may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileProblem(f"{path}: no such file. Check the path.") from error
+    except OSError as error:
+        raise FileProblem(f"{path}: cannot be read ({error.strerror}). Expected a readable file.") from error

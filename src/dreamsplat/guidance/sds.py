@@ -1,0 +1,54 @@
+"""Score Distillation Sampling (DreamFusion, Poole et al. 2022, eq. 3; GaussianDreamer, eq. 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+import torch
+from torch import Tensor
+
+from dreamsplat.guidance.base import AbstractLoss, Conditions, guided_denoise
+from dreamsplat.noise import normal_like
+from dreamsplat.priors2d.base import AbstractImagePrior
+
+Weighting = Literal["sds", "uniform", "fantasia3d"]
+"""w(t): 1 - abar; 1; sqrt(abar) (1 - abar) (method.md 3.1)."""
+
+
+def weight(weighting: Weighting, sigma: Tensor) -> Tensor:
+    """w(t) [C] of noise levels sigma [C], with 1 - abar = sigma^2 / (1 + sigma^2)."""
+    one_minus_abar = sigma**2 / (1 + sigma**2)
+    match weighting:
+        case "sds":
+            return one_minus_abar
+        case "uniform":
+            return torch.ones_like(sigma)
+        case "fantasia3d":
+            return (1 - one_minus_abar).sqrt() * one_minus_abar
+        case _:
+            assert_never(weighting)
+
+
+@dataclass(frozen=True)
+class SDS(AbstractLoss):
+    """g = w(t) (eps_hat - eps): the prediction's error in the noise, pushed straight into the image."""
+
+    guidance_scale: float = 100.0
+    """Classifier-free guidance scale s. The paper's 100 is s = 101 in this, the usual, form (method.md 3.1)."""
+    weighting: Weighting = "sds"
+    """Weight of a noise level."""
+
+    def grad(
+        self,
+        prior: AbstractImagePrior,
+        z: Tensor,
+        sigma: Tensor,
+        conditions: Conditions,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """See `AbstractLoss.grad`. Since eps_hat - eps = (z - D) / sigma, the noise itself drops out."""
+        s = sigma[:, None, None, None]
+        noise = normal_like(z, generator)
+        estimate = guided_denoise(prior, z + s * noise, sigma, conditions, self.guidance_scale)
+        return weight(self.weighting, s) * (z - estimate) / s

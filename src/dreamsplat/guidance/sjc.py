@@ -1,0 +1,38 @@
+"""Score Jacobian Chaining (Wang et al. 2022, "perturb-and-average scoring")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dreamsplat.guidance.base import AbstractLoss, Conditions, guided_denoise
+from dreamsplat.noise import normal_like
+from dreamsplat.priors2d.base import AbstractImagePrior
+
+
+@dataclass(frozen=True)
+class SJC(AbstractLoss):
+    """g = -score(z + sigma n) sigma: the chain rule applied to the score of a 2D model."""
+
+    guidance_scale: float = 100.0
+    """Classifier-free guidance scale."""
+    variance_reduced: bool = True
+    """Measure the estimate from z, not from the noisy sample: same mean, and equal to SDS with w(t) = 1
+    (method.md 4.3)."""
+
+    def grad(
+        self,
+        prior: AbstractImagePrior,
+        z: Tensor,
+        sigma: Tensor,
+        conditions: Conditions,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """See `AbstractLoss.grad`: -(D - z) / sigma, or -(D - z_noisy) / sigma without variance reduction."""
+        s = sigma[:, None, None, None]
+        z_noisy = z + s * normal_like(z, generator)
+        estimate = guided_denoise(prior, z_noisy, sigma, conditions, self.guidance_scale)
+        origin = z if self.variance_reduced else z_noisy
+        return (origin - estimate) / s

@@ -1,0 +1,9 @@
+"""3D diffusion models that give the first point cloud; a union of their settings is the registry."""
+
+from dreamsplat.priors3d.base import AbstractCloudPrior
+from dreamsplat.priors3d.bundled import BundledCloudPrior
+
+CloudPrior = BundledCloudPrior
+"""Every 3D prior that a config can name."""
+
+__all__ = ["AbstractCloudPrior", "BundledCloudPrior", "CloudPrior"]

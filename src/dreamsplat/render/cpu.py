@@ -1,0 +1,184 @@
+"""The CPU backend: the compiled rasteriser of cpu.cpp as a differentiable torch function, loaded with ctypes.
+
+The library computes in float32, whatever the dtype of its inputs, on `thread_count()` threads and without the GIL. Its
+results do not depend on the number of threads, to the last bit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from ctypes import POINTER, byref, c_int, c_int32, c_void_p
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from dreamsplat.errors import InvalidInput
+from dreamsplat.types import Cameras, Gaussians, Rendering
+
+_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+
+
+def available() -> tuple[bool, str]:
+    """Whether the compiled library loads, and which one, or why not."""
+    try:
+        return True, f"compiled library {Path(_library()._name).name}, {thread_count()} threads"
+    except OSError as error:
+        return False, str(error)
+
+
+def thread_count() -> int:
+    """Threads used by a call: the environment variable DREAMSPLAT_THREADS, else the cores this process may run on."""
+    wanted = os.environ.get("DREAMSPLAT_THREADS", "")
+    if wanted:
+        if not wanted.isdecimal() or int(wanted) < 1:
+            raise InvalidInput(f"DREAMSPLAT_THREADS is {wanted!r}, expected a number of threads of at least 1.")
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def render(
+    gaussians: Gaussians,  # N
+    cameras: Cameras,  # C
+    background: Tensor,  # [C, 3] display colours
+    screen_offsets: Tensor | None,  # [C, N, 2] px, added to the projected centres
+) -> Rendering:
+    """Render N Gaussians from C cameras, with gradients to the Gaussians, background and offsets; cameras get none."""
+    dtype = gaussians.means.dtype
+    inputs = (
+        gaussians.means, gaussians.scales, gaussians.quats, gaussians.opacities, gaussians.sh, background,
+        screen_offsets, cameras.world_to_camera.detach(), cameras.intrinsics.detach(),
+    )  # fmt: skip
+    dense = (None if tensor is None else tensor.to(torch.float32).contiguous() for tensor in inputs)
+    outputs = _Rasterise.apply(cameras.width, cameras.height, *dense)
+    rgb, alpha, depth, radii_px = (output.to(dtype) for output in outputs)
+    return Rendering(rgb=rgb, alpha=alpha, depth=depth, radii_px=radii_px)
+
+
+class _Scene(ctypes.Structure):
+    """Mirror of `Scene` in cpu_frame.h."""
+
+    _fields_ = [
+        *((name, c_int32) for name in ("gaussians", "cameras", "width", "height", "coefficients")),
+        *((name, c_void_p) for name in (
+            "means", "scales", "quats", "opacities", "sh", "world_to_camera", "intrinsics", "background",
+            "screen_offsets",
+        )),
+    ]  # fmt: skip
+
+
+class _OutputGradients(ctypes.Structure):
+    """Mirror of `OutputGradients` in cpu_frame.h."""
+
+    _fields_ = [(name, c_void_p) for name in ("rgb", "alpha", "depth")]
+
+
+class _InputGradients(ctypes.Structure):
+    """Mirror of `InputGradients` in cpu_frame.h."""
+
+    _fields_ = [
+        (name, c_void_p) for name in ("means", "scales", "quats", "opacities", "sh", "background", "screen_offsets")
+    ]
+
+
+class _Frame:
+    """Owns what a forward pass left in the library for its backward pass."""
+
+    def __init__(self, address: int | None) -> None:
+        if not address:
+            raise MemoryError("The CPU rasteriser ran out of memory; render fewer views or pixels at once.")
+        self.address = c_void_p(address)
+        self._release = _library().dreamsplat_release
+
+    def __del__(self) -> None:
+        if hasattr(self, "_release"):
+            self._release(self.address)
+
+
+class _Rasterise(torch.autograd.Function):
+    """Dense float32 CPU tensors in, (rgb, alpha, depth, radii_px) out."""
+
+    @staticmethod
+    def forward(ctx: Any, width: int, height: int, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        scene = _scene(width, height, inputs)
+        count, cameras = scene.gaussians, scene.cameras
+        rgb, alpha, depth, radii_px = (
+            torch.empty(shape) for shape in
+            ((cameras, height, width, 3), (cameras, height, width), (cameras, height, width), (cameras, count))
+        )  # fmt: skip
+        outputs = (rgb, alpha, depth, radii_px)
+        pointers = (output.data_ptr() for output in outputs)
+        ctx.frame = _Frame(_library().dreamsplat_forward(byref(scene), *pointers, thread_count()))
+        ctx.size = (width, height)
+        ctx.save_for_backward(*inputs)
+        ctx.mark_non_differentiable(radii_px)
+        ctx.set_materialize_grads(False)
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        inputs = ctx.saved_tensors
+        outputs = [None if g is None else g.to(torch.float32).contiguous() for g in gradients[:3]]
+        always, optional = inputs[:5], inputs[5:7]
+        results = [torch.empty_like(tensor) for tensor in always]
+        results += [
+            torch.empty_like(tensor) if needed and tensor is not None else None
+            for tensor, needed in zip(optional, ctx.needs_input_grad[7:9], strict=True)
+        ]
+        failed = _library().dreamsplat_backward(
+            ctx.frame.address, byref(_scene(*ctx.size, inputs)), byref(_OutputGradients(*map(_pointer, outputs))),
+            byref(_InputGradients(*map(_pointer, results))), thread_count(),
+        )  # fmt: skip
+        if failed:
+            raise MemoryError("The CPU rasteriser ran out of memory in its backward pass; render less at once.")
+        return (None, None, *results, None, None)
+
+
+def _scene(width: int, height: int, inputs: tuple[Tensor | None, ...]) -> _Scene:
+    means, scales, quats, opacities, sh, background, screen_offsets, world_to_camera, intrinsics = inputs
+    assert means is not None and sh is not None and background is not None
+    tensors = (means, scales, quats, opacities, sh, world_to_camera, intrinsics, background, screen_offsets)
+    return _Scene(means.shape[0], background.shape[0], width, height, sh.shape[1], *map(_pointer, tensors))
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """The build for the newest instruction set that this processor runs. Raises OSError where there is none."""
+    baseline = Path(__file__).with_name("_cpu_baseline" + _SUFFIX)
+    if baseline.exists():
+        return load(baseline)
+    builds = {level: Path(__file__).with_name(f"_cpu_x86_64_v{level}{_SUFFIX}") for level in (2, 3, 4)}
+    if not builds[2].exists():
+        raise OSError(
+            "The CPU rasteriser is not compiled. From a source tree: cmake -S . -B build && cmake --build build && "
+            "cmake --install build --prefix src"
+        )
+    oldest = load(builds[2])
+    level = max(n for n, path in builds.items() if n <= oldest.dreamsplat_x86_level() and path.exists())
+    return load(builds[level])
+
+
+@functools.cache
+def load(path: Path) -> ctypes.CDLL:
+    """Load one build of the library and declare its functions."""
+    library = ctypes.CDLL(str(path))
+    library.dreamsplat_x86_level.restype = c_int
+    library.dreamsplat_forward.restype = c_void_p
+    library.dreamsplat_forward.argtypes = [POINTER(_Scene), *[c_void_p] * 4, c_int]
+    library.dreamsplat_backward.restype = c_int
+    library.dreamsplat_backward.argtypes = [
+        c_void_p, POINTER(_Scene), POINTER(_OutputGradients), POINTER(_InputGradients), c_int
+    ]  # fmt: skip
+    library.dreamsplat_release.restype = None
+    library.dreamsplat_release.argtypes = [c_void_p]
+    return library

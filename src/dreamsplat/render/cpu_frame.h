@@ -1,0 +1,128 @@
+// What the stages pass to each other: the inputs, one row per (camera, Gaussian), and the lists of a forward pass, which
+// its backward pass reads again.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace dreamsplat {
+
+// The inputs of one call; mirrored by cpu.py. All arrays are dense, row-major float32. screen_offsets may be null.
+struct Scene {
+    int32_t gaussians, cameras, width, height, coefficients;  // N, C, W, H, K
+    const float* means;            // [N, 3]
+    const float* scales;           // [N, 3]
+    const float* quats;            // [N, 4]
+    const float* opacities;        // [N]
+    const float* sh;               // [N, K, 3]
+    const float* world_to_camera;  // [C, 4, 4]
+    const float* intrinsics;       // [C, 3, 3]
+    const float* background;       // [C, 3]
+    const float* screen_offsets;   // [C, N, 2]
+};
+
+// Gradients of the outputs; any may be null, which stands for zero.
+struct OutputGradients {
+    const float* rgb;    // [C, H, W, 3]
+    const float* alpha;  // [C, H, W]
+    const float* depth;  // [C, H, W]
+};
+
+// Gradients of the inputs, overwritten; background and screen_offsets may be null.
+struct InputGradients {
+    float *means, *scales, *quats, *opacities, *sh, *background, *screen_offsets;
+};
+
+// A Gaussian on one camera's screen, one cache line. Its exponent at a pixel, with dx and dy from the centre, is
+//   log2 alpha = log2_opacity - (l1 dx + l2 dy)^2 - (l3 dy)^2:
+// a Cholesky factor of the inverse covariance, times log2(e) / 2, so no rounding can make the quadratic form negative.
+struct alignas(64) Splat {
+    float x, y;                    // centre, px
+    float l1, l2, l3;              // 1 / px
+    float log2_opacity;
+    float colour[3], depth;
+    float half_width, half_height;  // box around the ellipse alpha >= 1/255, px; half_width < 0: culled
+    float right_dy;                 // dy of that ellipse's rightmost point, px
+    float inverse_l1;               // px
+    uint32_t first_slot, slots;     // where its per-tile gradient rows lie, see Entry; set where visible
+};
+static_assert(sizeof(Splat) == 64, "one cache line");
+
+// Sums over the pixels of one tile that one Gaussian receives in the backward pass, one cache line.
+struct alignas(64) GradientRow {
+    float moments[8];  // of g = alpha dL/dalpha, dx and dy from the centre: g, g dx, g dy, g dx^2, g dx dy, g dy^2
+    float colour[4];   // dL/dcolour, dL/ddepth
+    float unused[4];
+};
+static_assert(sizeof(GradientRow) == 64, "one cache line");
+
+// One (tile, Gaussian) pair. Entries are stored tile by tile, front to back; gradient rows are stored at `slot`, camera
+// by camera and Gaussian by Gaussian, so each Gaussian reads its rows in sequence and in a fixed order.
+struct Entry {
+    uint32_t splat;  // index into Frame::splats
+    uint32_t slot;
+};
+
+// A grow-only array of plain values, uninitialised. Kept between calls, for fresh pages cost as much as a small image.
+template <class T>
+class Buffer {
+  public:
+    Buffer() = default;
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    ~Buffer() { std::free(data_); }
+    void reserve(size_t count) {
+        if (count <= capacity_) return;
+        std::free(data_);
+        data_ = nullptr;
+        capacity_ = 0;
+        const size_t wanted = count + count / 8, bytes = (wanted * sizeof(T) + 63) / 64 * 64;
+        data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+        if (data_ == nullptr) throw std::bad_alloc();
+        capacity_ = wanted;
+    }
+    T* data() { return data_; }
+    const T* data() const { return data_; }
+    T& operator[](size_t i) { return data_[i]; }
+    const T& operator[](size_t i) const { return data_[i]; }
+
+  private:
+    T* data_ = nullptr;
+    size_t capacity_ = 0;
+};
+
+constexpr int kTile = 32, kBlock = 4, kBlocks = 64;  // px, px, blocks per tile (8 x 8)
+
+// The final state of a tile's pixels, in block order, for the backward pass: transmittance, colour without background,
+// depth.
+struct alignas(64) TilePixels {
+    float transmittance[kBlocks][16], colour[3][kBlocks][16], depth[kBlocks][16];
+};
+
+// Rectangle of tiles that a box touches, ends excluded.
+struct TileRect {
+    uint16_t x0, y0, x1, y1;
+};
+
+// A forward pass, kept for its backward pass.
+struct Frame {
+    int64_t tiles_x = 0, tiles_y = 0, tiles = 0;  // of one camera
+    Buffer<Splat> splats;                          // [C, N]
+    Buffer<float> depths;                          // [C, N], 0 where culled
+    Buffer<uint32_t> order;                        // [C, N] visible Gaussians front to back
+    Buffer<uint32_t> visible;                      // [C] how many those are
+    Buffer<uint64_t> sort_pairs;                   // [C, 2, N] scratch
+    Buffer<TileRect> rects;                        // [C, N] in that order
+    Buffer<uint32_t> counts;                       // scratch of the bin stage
+    Buffer<uint32_t> tile_start;                   // [C * tiles + 1] into entries
+    Buffer<uint32_t> tile_done;                    // [C * tiles] entries looked at before all pixels had ended
+    Buffer<Entry> entries;
+    Buffer<uint64_t> block_masks;                  // per entry: which of the tile's blocks it may touch
+    Buffer<TilePixels> pixels;                     // [C * tiles]
+    Buffer<GradientRow> rows;                      // per slot
+    Buffer<float> tile_background;                 // [C * tiles, 3] gradient of the background
+};
+
+}  // namespace dreamsplat

@@ -1,0 +1,160 @@
+// Stage 1 backwards: the sums of each Gaussian's tiles, in all cameras, to gradients of its parameters.
+#pragma once
+
+#include "cpu_project.h"
+
+namespace dreamsplat {
+
+// Gradients summed over the cameras. `oriented` is that of rotation * scales, [row][axis].
+struct BatchGradients {
+    V16 mean[3], oriented[3][3], opacity, sh[48];
+};
+
+// One camera's sums: moments of g about the centre, then dL/dcolour and dL/ddepth; see GradientRow.
+struct ScreenGradients {
+    V16 moments[6], colour[3], depth;
+    M16 visible;
+};
+
+inline ScreenGradients sum_slots(const Scene& s, const Frame& frame, int camera, int64_t first) {
+    alignas(64) float lanes[10][16] = {}, visible[16] = {};
+    for (int lane = 0; lane < 16 && first + lane < s.gaussians; ++lane) {
+        const Splat& splat = frame.splats[int64_t(camera) * s.gaussians + first + lane];
+        if (!(splat.half_width >= 0)) continue;
+        visible[lane] = 1;
+        V8 moments(0);
+        V4 colour(0);
+        for (uint32_t slot = splat.first_slot; slot < splat.first_slot + splat.slots; ++slot) {
+            moments += V8::load(frame.rows[slot].moments);
+            colour += V4::load(frame.rows[slot].colour);
+        }
+        float m[8], c[4];
+        moments.store(m);
+        colour.store(c);
+        for (int i = 0; i < 6; ++i) lanes[i][lane] = m[i];
+        for (int i = 0; i < 4; ++i) lanes[6 + i][lane] = c[i];
+    }
+    ScreenGradients g;
+    for (int i = 0; i < 6; ++i) g.moments[i] = V16::load(lanes[i]);
+    for (int i = 0; i < 3; ++i) g.colour[i] = V16::load(lanes[6 + i]);
+    g.depth = V16::load(lanes[9]);
+    g.visible = V16::load(visible) > V16(0);
+    return g;
+}
+
+// Through colour and view direction.
+inline void colour_backward(const Scene& s, const View& v, const Batch& b, const ScreenGradients& g, BatchGradients& out) {
+    const Direction d = view_direction(v, b);
+    V16 basis[16], colour[3], from_colour[3], weight[16], along[3];
+    sh_basis(d.unit, s.coefficients, basis);
+    view_colour(basis, b.sh, s.coefficients, colour);
+    for (int c = 0; c < 3; ++c) from_colour[c] = select(colour[c] >= V16(0), g.colour[c], V16(0));
+    for (int k = 0; k < s.coefficients; ++k) {
+        weight[k] = 0.0f;
+        for (int c = 0; c < 3; ++c) {
+            out.sh[3 * k + c] = fma(basis[k], from_colour[c], out.sh[3 * k + c]);
+            weight[k] = fma(b.sh[3 * k + c], from_colour[c], weight[k]);
+        }
+    }
+    if (s.coefficients == 1) return;
+    sh_gradient(d.unit, s.coefficients, weight, along);
+    const V16 radial = fma(along[0], d.unit[0], fma(along[1], d.unit[1], along[2] * d.unit[2]));
+    for (int i = 0; i < 3; ++i)
+        out.mean[i] += select(g.visible, fnma(radial, d.unit[i], along[i]) * d.inverse_length, V16(0));
+}
+
+// Through the ellipse and the centre on screen; `centre` receives the gradient of the latter.
+inline void ellipse_backward(const View& v, const Batch& b, const ScreenGradients& g, BatchGradients& out, V16* centre) {
+    Projection p;
+    project_batch(v, b, p);
+    const V16 inverse_determinant = V16(1) / p.determinant;
+    const V16 a = p.yy * inverse_determinant, h = -p.xy * inverse_determinant, c = p.xx * inverse_determinant;  // conic
+    const V16* m = g.moments;
+    centre[0] = select(g.visible, fma(a, m[1], h * m[2]), V16(0));
+    centre[1] = select(g.visible, fma(h, m[1], c * m[2]), V16(0));
+    // dL/dcovariance = Q S Q / 2 with the conic Q and second moments S; dL/dfactor = 2 dL/dcovariance factor.
+    const V16 t00 = fma(a, m[3], h * m[4]), t01 = fma(a, m[4], h * m[5]);
+    const V16 t10 = fma(h, m[3], c * m[4]), t11 = fma(h, m[4], c * m[5]);
+    const V16 s00 = fma(t00, a, t01 * h), s01 = fma(t00, h, t01 * c), s11 = fma(t10, h, t11 * c);
+    V16 factor[2][3], position[3], slope_scale[2];
+    for (int k = 0; k < 3; ++k) {
+        factor[0][k] = select(g.visible, fma(s00, p.factor[0][k], s01 * p.factor[1][k]), V16(0));
+        factor[1][k] = select(g.visible, fma(s01, p.factor[0][k], s11 * p.factor[1][k]), V16(0));
+    }
+    // factor[i] = focal_i / z (axes[i] - slope_i axes[2]) and centre[i] = focal_i position[i] / z + principal_i.
+    position[2] = g.depth;
+    for (int i = 0; i < 2; ++i) {
+        const V16 scale = p.inverse_z * v.focal[i];
+        V16 own(0), slope(0);
+        for (int k = 0; k < 3; ++k) {
+            own = fma(factor[i][k], p.factor[i][k], own);
+            slope = fma(factor[i][k], p.axes[2][k], slope);
+        }
+        slope = select(p.unclamped[i], -(slope * scale), V16(0));
+        const V16 true_slope = p.position[i] * p.inverse_z;
+        position[i] = fma(centre[i], scale, slope * p.inverse_z);
+        position[2] -= p.inverse_z * fma(true_slope, fma(centre[i], V16(v.focal[i]), slope), own);
+        slope_scale[i] = scale;
+    }
+    for (int i = 0; i < 3; ++i)
+        for (int j = 0; j < 3; ++j) {
+            const V16 part = fma(position[i], V16(v.rotation[i][j]), V16(0));
+            out.mean[j] += select(g.visible, part, V16(0));
+        }
+    for (int k = 0; k < 3; ++k) {
+        const V16 f = factor[0][k] * slope_scale[0], h2 = factor[1][k] * slope_scale[1];
+        const V16 axes[3] = {f, h2, -fma(f, p.slope[0], h2 * p.slope[1])};
+        for (int j = 0; j < 3; ++j)
+            for (int i = 0; i < 3; ++i) out.oriented[j][k] = fma(axes[i], V16(v.rotation[i][j]), out.oriented[j][k]);
+    }
+}
+
+// Through rotation * scales, summed over cameras, to scales and quaternions.
+inline void orientation_backward(const Batch& b, const BatchGradients& g, V16* scale, V16* quat) {
+    V16 r[3][3];  // dL/drotation
+    for (int k = 0; k < 3; ++k) {
+        scale[k] = 0.0f;
+        for (int j = 0; j < 3; ++j) {
+            scale[k] = fma(g.oriented[j][k], b.rotation[j][k], scale[k]);
+            r[j][k] = g.oriented[j][k] * b.scale[k];
+        }
+    }
+    const V16 w = b.quat[0], x = b.quat[1], y = b.quat[2], z = b.quat[3], two(2);
+    const V16 xy = r[0][1] + r[1][0], xz = r[0][2] + r[2][0], yz = r[1][2] + r[2][1];
+    const V16 turn_x = r[2][1] - r[1][2], turn_y = r[0][2] - r[2][0], turn_z = r[1][0] - r[0][1];
+    quat[0] = two * (x * turn_x + y * turn_y + z * turn_z);
+    quat[1] = two * (y * xy + z * xz + w * turn_x - two * x * (r[1][1] + r[2][2]));
+    quat[2] = two * (x * xy + z * yz + w * turn_y - two * y * (r[0][0] + r[2][2]));
+    quat[3] = two * (x * xz + y * yz + w * turn_z - two * z * (r[0][0] + r[1][1]));
+    const V16 radial = quat[0] * w + quat[1] * x + quat[2] * y + quat[3] * z;
+    for (int i = 0; i < 4; ++i) quat[i] = (quat[i] - radial * b.quat[i]) * b.inverse_length;
+}
+
+inline void project_backward(const Scene& s, const Frame& frame, const View* views, int64_t first, const InputGradients& out) {
+    Batch b;
+    load_batch(s, first, b);
+    BatchGradients sum;
+    sum.opacity = 0.0f;
+    for (int i = 0; i < 3; ++i) sum.mean[i] = 0.0f;
+    for (int i = 0; i < 9; ++i) sum.oriented[i / 3][i % 3] = 0.0f;
+    for (int i = 0; i < 3 * s.coefficients; ++i) sum.sh[i] = 0.0f;
+    for (int camera = 0; camera < s.cameras; ++camera) {
+        const ScreenGradients g = sum_slots(s, frame, camera, first);
+        V16 centre[2];
+        sum.opacity += g.moments[0];
+        colour_backward(s, views[camera], b, g, sum);
+        ellipse_backward(views[camera], b, g, sum, centre);
+        if (out.screen_offsets)
+            store_columns(centre, first, s.gaussians, 2, 2, out.screen_offsets + int64_t(camera) * s.gaussians * 2);
+    }
+    V16 scale[3], quat[4];
+    orientation_backward(b, sum, scale, quat);
+    const V16 opacity = sum.opacity / max(b.opacity, V16(1e-6f));
+    store_columns(sum.mean, first, s.gaussians, 3, 3, out.means);
+    store_columns(scale, first, s.gaussians, 3, 3, out.scales);
+    store_columns(quat, first, s.gaussians, 4, 4, out.quats);
+    store_columns(&opacity, first, s.gaussians, 1, 1, out.opacities);
+    store_columns(sum.sh, first, s.gaussians, 3 * s.coefficients, 3 * s.coefficients, out.sh);
+}
+
+}  // namespace dreamsplat

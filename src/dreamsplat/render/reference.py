@@ -1,0 +1,224 @@
+"""The specification of rendering: project, sort and composite Gaussians in plain torch, for one camera after another.
+
+Every other backend must give the images and gradients of this file. It is written to be read: autograd makes the
+gradients, and any device and float32 or float64 will do. The semantics are those of gsplat (Ye et al. 2024) after
+Kerbl et al. 2023, except that a footprint has no box of its own: it ends where alpha falls under 1/255 and nowhere
+else. Memory is bounded by working through the image in tiles, each with the Gaussians whose ellipses may touch it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
+
+from dreamsplat.geometry import covariances
+from dreamsplat.spherical_harmonics import sh_basis
+from dreamsplat.types import Cameras, Gaussians, Rendering
+
+NEAR = 0.01
+"""Camera-space z at or under which a Gaussian is culled, world units."""
+WIDENING = 0.3
+"""Share of tan(fov / 2) by which the frustum is widened before the Jacobian is clamped to it."""
+BLUR_PX2 = 0.3
+"""Added to the variances on screen, px^2, so that nothing is thinner than a pixel."""
+MAX_ALPHA = 0.99
+"""Largest opacity of one Gaussian at one pixel; keeps 1 / (1 - alpha) finite."""
+MIN_ALPHA = 1 / 255
+"""Opacity under which a Gaussian is skipped at a pixel."""
+MIN_TRANSMITTANCE = 1e-4
+"""A Gaussian that would bring the transmittance to this or under ends its pixel, and is not blended itself."""
+TILE_PX = 16
+"""Side of the square of pixels composited at once; changes memory and speed, never the image."""
+
+
+@dataclass(frozen=True)
+class Splats:
+    """The M Gaussians that one camera sees, as ellipses on its screen."""
+
+    index: Tensor
+    """[M] which of the N Gaussians."""
+    centres_px: Tensor
+    """[M, 2] (x, y) on screen; the image spans (0, 0) to (W, H)."""
+    depths: Tensor
+    """[M] camera-space z, world units."""
+    conics: Tensor
+    """[M, 3] inverse of the covariance on screen: xx, xy, yy; 1 / px^2."""
+    opacities: Tensor
+    """[M] peak opacity."""
+    colours: Tensor
+    """[M, 3] display colours seen from this camera, >= 0."""
+    half_box_px: Tensor
+    """[M, 2] half-width and half-height of the box around the ellipse {alpha >= 1/255}. No gradient."""
+    radii_px: Tensor
+    """[M] half-width of that ellipse along its largest axis. No gradient."""
+
+    def take(self, rows: Tensor) -> Splats:
+        """The Splats of some rows: a mask [M], or indices in the order wanted."""
+        return Splats(*(getattr(self, f.name)[rows] for f in dataclasses.fields(self)))
+
+
+def available() -> tuple[bool, str]:
+    """Whether this backend can run, and why: always, since it needs nothing but torch."""
+    return True, "plain torch, needs nothing else"
+
+
+def render(
+    gaussians: Gaussians,  # N
+    cameras: Cameras,  # C
+    background: Tensor,  # [C, 3] display colours
+    screen_offsets: Tensor | None,  # [C, N, 2] px, added to the projected centres
+) -> Rendering:
+    """Render N Gaussians from C cameras. Gradients reach all five tensors of `gaussians` and the last two arguments."""
+    images: list[Tensor] = []
+    radii: list[Tensor] = []
+    for c in range(len(cameras)):
+        offsets = torch.zeros_like(gaussians.means[:, :2]) if screen_offsets is None else screen_offsets[c]
+        splats = project(
+            gaussians, cameras.world_to_camera[c], cameras.intrinsics[c], cameras.width, cameras.height, offsets
+        )
+        images.append(composite(sort(splats), background[c], cameras.width, cameras.height))
+        radii.append(splats.radii_px.new_zeros(len(gaussians)).index_copy(0, splats.index, splats.radii_px))
+    rgb, alpha, depth = torch.stack(images).split([3, 1, 1], dim=-1)
+    return Rendering(rgb=rgb, alpha=alpha[..., 0], depth=depth[..., 0], radii_px=torch.stack(radii))
+
+
+def project(
+    gaussians: Gaussians,
+    world_to_camera: Tensor,  # [4, 4]
+    intrinsics: Tensor,  # [3, 3] px; no skew
+    width: int,
+    height: int,
+    offsets_px: Tensor,  # [N, 2]
+) -> Splats:
+    """Stage 1: Gaussians to ellipses on screen with colours; those that cannot show are dropped. In order of index."""
+    rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
+    positions = gaussians.means @ rotation.T + translation  # [N, 3] camera frame
+    index = ((positions[:, 2] > NEAR) & (gaussians.opacities >= MIN_ALPHA)).nonzero()[:, 0]  # [M]
+    positions, opacities = positions[index], gaussians.opacities[index]
+    rotated = rotation @ covariances(gaussians.scales[index], gaussians.quats[index]) @ rotation.T  # [M, 3, 3]
+
+    centres_px = positions[:, :2] / positions[:, 2:] * _focal(intrinsics) + intrinsics[:2, 2] + offsets_px[index]
+    jacobian = projection_jacobian(positions, intrinsics, width, height)
+    covariance_px = jacobian @ rotated @ jacobian.mT  # [M, 2, 2]
+    xx, xy, yy = covariance_px[:, 0, 0] + BLUR_PX2, covariance_px[:, 0, 1], covariance_px[:, 1, 1] + BLUR_PX2
+    determinant = xx * yy - xy * xy
+    # Rounding can take the determinant of a needle of thousands of pixels to zero or under. Culled, with gradient 0.
+    regular = determinant > 0
+    conics = torch.stack([yy, -xy, xx], dim=-1) / torch.where(regular, determinant, 1)[:, None]
+
+    with torch.no_grad():
+        # alpha = o exp(-power) >= 1/255 where power <= ln(255 o), an ellipse of this many standard deviations.
+        reach = torch.sqrt(2 * torch.log(opacities / MIN_ALPHA))  # [M]
+        half_box_px = reach[:, None] * torch.stack([xx, yy], dim=-1).sqrt()
+        largest_variance = (xx + yy) / 2 + torch.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+        size_px = centres_px.new_tensor([width, height])
+        shows = regular & ((centres_px + half_box_px > 0) & (centres_px - half_box_px < size_px)).all(dim=-1)
+    colours = view_colours(gaussians.means[index], gaussians.sh[index], world_to_camera)
+    splats = Splats(
+        index, centres_px, positions[:, 2], conics, opacities, colours, half_box_px, reach * largest_variance.sqrt()
+    )
+    return splats.take(shows)
+
+
+def projection_jacobian(
+    positions: Tensor,  # [M, 3] camera frame
+    intrinsics: Tensor,  # [3, 3] px
+    width: int,
+    height: int,
+) -> Tensor:
+    """Derivative [M, 2, 3] of the pixel by the camera-space position. Zwicker et al. 2002, eq. 29.
+
+    x/z and y/z are clamped to a widened frustum: far outside it the linearisation would smear Gaussians over the image.
+    """
+    focal = _focal(intrinsics)  # [2]
+    size_px = focal.new_tensor([width, height])
+    margin = WIDENING * 0.5 * size_px / focal
+    lowest = -intrinsics[:2, 2] / focal - margin
+    highest = (size_px - intrinsics[:2, 2]) / focal + margin
+    slopes = (positions[:, :2] / positions[:, 2:]).clamp(lowest, highest)  # [M, 2]
+    scale = focal / positions[:, 2:]  # [M, 2] px per world unit
+    return torch.cat([torch.diag_embed(scale), -(scale * slopes)[:, :, None]], dim=-1)
+
+
+def view_colours(
+    means: Tensor,  # [M, 3] world
+    sh: Tensor,  # [M, K, 3]
+    world_to_camera: Tensor,  # [4, 4]
+) -> Tensor:
+    """Colours [M, 3] from the direction in which the camera sees each mean; not under 0, may exceed 1."""
+    camera_centre = -world_to_camera[:3, :3].T @ world_to_camera[:3, 3]
+    basis = sh_basis(normalize(means - camera_centre, dim=-1), degree=isqrt(sh.shape[1]) - 1)  # [M, K]
+    return (0.5 + (basis[:, :, None] * sh).sum(dim=1)).clamp(min=0)
+
+
+def sort(splats: Splats) -> Splats:
+    """Stage 2: front to back by camera-space z; equal depths stay in order of index."""
+    return splats.take(torch.argsort(splats.depths, stable=True))
+
+
+def composite(
+    splats: Splats,  # sorted front to back
+    background: Tensor,  # [3]
+    width: int,
+    height: int,
+) -> Tensor:
+    """Stage 3: blend front to back into [H, W, 5]: colour over the background, alpha, depth."""
+    centres_px = splats.centres_px.detach()
+    low, high = centres_px - splats.half_box_px, centres_px + splats.half_box_px  # [M, 2]
+    rows: list[Tensor] = []
+    for top in range(0, height, TILE_PX):
+        tiles: list[Tensor] = []
+        for left in range(0, width, TILE_PX):
+            bottom, right = min(top + TILE_PX, height), min(left + TILE_PX, width)
+            corners = low.new_tensor([[left, top], [right, bottom]])
+            # Pixel centres lie half a pixel inside the corners, so rounding of the box cannot lose a hit.
+            touches = (high > corners[0]) & (low < corners[1])  # [M, 2]
+            pixels = _pixel_centres(left, right, top, bottom, like=low)
+            # Checkpointed: the [pixels, M] products of all tiles at once are too many to keep for the backward pass.
+            tile = checkpoint(
+                composite_pixels, splats.take(touches.all(dim=-1)), background, pixels,
+                use_reentrant=False, preserve_rng_state=False,
+            )  # fmt: skip
+            assert isinstance(tile, Tensor)
+            tiles.append(tile.reshape(bottom - top, right - left, 5))
+        rows.append(torch.cat(tiles, dim=1))
+    return torch.cat(rows, dim=0)
+
+
+def composite_pixels(
+    splats: Splats,  # M, sorted front to back
+    background: Tensor,  # [3]
+    pixels: Tensor,  # [B, 2] centres (x, y), px
+) -> Tensor:
+    """Colour over the background, alpha and depth [B, 5] at B pixels. Kerbl et al. 2023, eq. 3."""
+    dx, dy = (pixels[:, None, :] - splats.centres_px).unbind(-1)  # [B, M] each
+    xx, xy, yy = splats.conics.unbind(-1)
+    power = 0.5 * (xx * dx * dx + yy * dy * dy) + xy * dx * dy
+    alpha = (splats.opacities * torch.exp(-power)).clamp(max=MAX_ALPHA)
+    alpha = torch.where((power >= 0) & (alpha >= MIN_ALPHA), alpha, 0)
+
+    # Transmittance before each Gaussian and, in the last column, behind all of them.
+    transmittance = torch.cat([dx.new_ones(len(dx), 1), torch.cumprod(1 - alpha, dim=1)], dim=1)  # [B, M + 1]
+    # Counting, rather than comparing each, ends a pixel for good even where a parallel product is not quite monotone.
+    blended = torch.cumsum(transmittance[:, 1:] <= MIN_TRANSMITTANCE, dim=1) == 0  # [B, M]
+    remaining = transmittance.gather(1, blended.sum(dim=1, keepdim=True))  # [B, 1]
+    weights = alpha * transmittance[:, :-1] * blended
+
+    rgb = weights @ splats.colours + remaining * background
+    return torch.cat([rgb, 1 - remaining, weights @ splats.depths[:, None]], dim=1)
+
+
+def _focal(intrinsics: Tensor) -> Tensor:
+    return intrinsics.diagonal()[:2]  # [2] fx, fy
+
+
+def _pixel_centres(left: int, right: int, top: int, bottom: int, like: Tensor) -> Tensor:
+    x = torch.arange(left, right, dtype=like.dtype, device=like.device) + 0.5
+    y = torch.arange(top, bottom, dtype=like.dtype, device=like.device) + 0.5
+    return torch.cartesian_prod(y, x).flip(-1)  # [B, 2] row by row

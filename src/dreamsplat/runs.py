@@ -1,0 +1,170 @@
+"""The folder of one run: what is written while it goes, and what remains.
+
+| file | content |
+|---|---|
+| `asset.ply` | the Gaussians as they stand, the standard PLY |
+| `preview.png` | contact sheet, six azimuths: the 3D prior's cloud, the initial Gaussians, how they stand |
+| `turntable.mp4` or `.gif` | once around the finished asset |
+| `config.json` | every setting of the run |
+| `metrics.jsonl` | one JSON object per step |
+
+Every file but the metrics is replaced in one step, so a run that is stopped at any moment leaves whole files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dreamsplat.cameras import orbit
+from dreamsplat.errors import FileProblem
+from dreamsplat.formats import save
+from dreamsplat.formats.atomic import replacing
+from dreamsplat.formats.image import contact_sheet, write_png
+from dreamsplat.formats.video import write_turntable
+from dreamsplat.lift import to_gaussians
+from dreamsplat.render import render
+from dreamsplat.types import Cameras, Gaussians, PointCloud, Step
+
+OUTPUTS = ("asset.ply", "preview.png", "turntable.mp4", "turntable.gif", "config.json", "metrics.jsonl")
+"""The names that a run may write."""
+BACKDROP = (0.86, 0.86, 0.86)
+"""Background of preview and turntable: light, and still darker than a white object."""
+REFRESH_SECONDS = 10.0
+"""How often the asset and the preview are written during a run."""
+
+_CHUNK = 8  # Cameras rendered at a time, so that a long film does not need memory for all of its intermediate results.
+
+
+def draw(gaussians: Gaussians, cameras: Cameras, background: tuple[float, float, float] = BACKDROP) -> Tensor:
+    """Images [C, H, W, 3] on the CPU, without gradients, whatever the number of cameras."""
+    device, dtype = gaussians.means.device, gaussians.means.dtype
+    images = []
+    with torch.no_grad():
+        for start in range(0, len(cameras), _CHUNK):
+            part = Cameras(
+                cameras.world_to_camera[start : start + _CHUNK].to(device, dtype),
+                cameras.intrinsics[start : start + _CHUNK].to(device, dtype),
+                cameras.width,
+                cameras.height,
+            )
+            images.append(render(gaussians, part, background=background).rgb.cpu())
+    return torch.cat(images)
+
+
+def draw_points(cloud: PointCloud, cameras: Cameras) -> Tensor:
+    """Images [C, H, W, 3] of a point cloud: each point is a small opaque ball."""
+    balls = to_gaussians(cloud, opacity=0.99)
+    return draw(Gaussians(balls.means, 0.5 * balls.scales, balls.quats, balls.opacities, balls.sh), cameras)
+
+
+@dataclass
+class RunFolder:
+    """One run's folder: `start`, then `record` each step, then `finish`."""
+
+    path: Path
+    """The folder."""
+    new: bool
+    """Whether `open_run` made it."""
+    preview_size: int = 192
+    """Width and height of one picture of the preview, px."""
+    _rows: dict[str, tuple[str, Tensor]] = field(default_factory=dict)
+    _latest: Step | None = None
+    _start: float = field(default_factory=time.monotonic)
+    _next_refresh: float = 0.0
+
+    def record(self, step: Step) -> None:
+        """Log a step's numbers; write asset and preview after the lift, and then every few seconds."""
+        self._latest = step
+        seconds = time.monotonic() - self._start
+        numbers = {name: value if math.isfinite(value) else None for name, value in step.metrics.items()}
+        line = {"stage": step.stage, "step": step.index, "seconds": round(seconds, 3), "gaussians": len(step.gaussians)}
+        self._append("metrics.jsonl", json.dumps(line | numbers))
+        if step.cloud is not None and "cloud" not in self._rows:
+            label = f"3D prior\n{len(step.cloud):,} points"
+            self._rows["cloud"] = (label, draw_points(step.cloud, self._preview_cameras()))
+        if step.stage == "lift":
+            label = f"initial\n{len(step.gaussians):,} Gaussians"
+            self._rows["initial"] = (label, draw(step.gaussians, self._preview_cameras()))
+            self.refresh("now")
+        elif step.stage == "distil" and time.monotonic() >= self._next_refresh:
+            self.refresh("now")
+
+    def refresh(self, word: str) -> bool:
+        """Write asset and preview as they stand, the last row labelled `word`; returns whether there was anything."""
+        if self._latest is None or self._latest.stage == "cloud":
+            return False
+        start = time.monotonic()
+        step = self._latest
+        save(step.gaussians, self.path / "asset.ply")
+        label = f"{word}\nstep {step.index} of {step.total}\n{len(step.gaussians):,} Gaussians"
+        rows = [*self._rows.values(), (label, draw(step.gaussians, self._preview_cameras()))]
+        azimuths = [f"{degrees}\N{DEGREE SIGN}" for degrees in range(0, 360, 60)]
+        write_png(contact_sheet(rows, azimuths), self.path / "preview.png")
+        # On a slow renderer pictures may take long: never more than a tenth of the time goes into them.
+        taken = time.monotonic() - start
+        self._next_refresh = time.monotonic() + max(REFRESH_SECONDS, 9 * taken)
+        return True
+
+    def finish(self) -> list[Path]:
+        """Write the final asset, preview and turntable; returns the paths of what a person wants to open."""
+        self.refresh("final")
+        assert self._latest is not None, "finish() before the first step"
+        frames = draw(self._latest.gaussians, orbit().cameras)
+        turntable = write_turntable(frames, self.path / "turntable.mp4")
+        return [self.path / "asset.ply", self.path / "preview.png", turntable]
+
+    def start(self, resolved: str) -> None:
+        """Remove the outputs of an earlier run and write the resolved configuration, JSON text."""
+        for name in OUTPUTS:
+            (self.path / name).unlink(missing_ok=True)
+        with replacing(self.path / "config.json") as temporary:
+            temporary.write_text(resolved + "\n", encoding="utf-8")
+
+    def discard_if_empty(self) -> None:
+        """Remove the folder again if this run made it and nothing was written."""
+        if self.new and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def _append(self, name: str, line: str) -> None:
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise FileProblem(f"{self.path / name}: cannot be written ({error.strerror}).") from error
+
+    def _preview_cameras(self) -> Cameras:
+        return orbit(6, size=self.preview_size).cameras
+
+
+def open_run(path: Path, overwrite: bool = False) -> RunFolder:
+    """Make the folder of a run, or take an old one, and make sure that it can be written before any work is done.
+
+    Args:
+        path: the folder; its parents are made too.
+        overwrite: allow a folder that is not empty; `RunFolder.start` removes earlier outputs, other files stay.
+
+    Raises:
+        FileProblem: if the path is a file, cannot be written, or is not empty without `overwrite`.
+    """
+    new = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()) and not overwrite:
+            raise FileProblem(f"{path}: the folder exists and is not empty. Choose another --out, or add --overwrite.")
+        probe = path / ".dreamsplat-probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except FileProblem:
+        raise
+    except FileExistsError as error:
+        raise FileProblem(f"{path}: is a file, expected a folder. Choose another --out.") from error
+    except OSError as error:
+        raise FileProblem(f"{path}: cannot be used as a folder ({error.strerror}). Choose another --out.") from error
+    return RunFolder(path=path, new=new)

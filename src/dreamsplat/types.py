@@ -1,0 +1,208 @@
+"""The values that flow through the method, and the letters that name their sizes.
+
+| letter | meaning |
+|---|---|
+| P | points of a cloud |
+| N | Gaussians |
+| C | cameras in a batch |
+| H, W | image height and width, px |
+| K | spherical-harmonic coefficients per colour, (degree + 1)^2: 1, 4, 9 or 16 |
+
+World frame: right-handed, +z up, an object's front faces -y; lengths are world units. Camera frame: OpenCV (x right,
+y down, z forward). Colours are display values (sRGB numbers, as stored in image files), nominally in [0, 1].
+Quaternions are (w, x, y, z). All values are immutable; `.to(device)` and `dataclasses.replace` make new ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor
+
+from dreamsplat.errors import InvalidInput
+
+
+def check_shapes(**named: tuple[Tensor, str]) -> dict[str, int]:
+    """Check tensors against patterns such as `"N 3"` and return the size that each letter took.
+
+    Args:
+        **named: name = (tensor, pattern). A pattern is sizes separated by spaces: a number must match exactly, a letter
+            must have the same size wherever it occurs.
+
+    Raises:
+        InvalidInput: naming the tensor, the shape received and the shape expected.
+    """
+    sizes: dict[str, int] = {}
+    for name, (tensor, pattern) in named.items():
+        expected = pattern.split()
+        shape = tuple(tensor.shape)
+        fits = len(shape) == len(expected)
+        for size, letter in zip(shape, expected, strict=False):
+            due = int(letter) if letter.isdigit() else sizes.setdefault(letter, size)
+            fits = fits and due == size
+        if not fits:
+            known = ", ".join(f"{k} = {v}" for k, v in sizes.items())
+            wanted = f"[{', '.join(expected)}]" + (f" with {known}" if known else "")
+            raise InvalidInput(f"{name}: shape {list(shape)}, expected {wanted}.")
+    return sizes
+
+
+class _TensorValue:
+    """Moving a frozen dataclass of tensors between devices and dtypes, and detaching it."""
+
+    def _map(self, change: Any) -> Self:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        return type(self)(**{k: change(v) if isinstance(v, (Tensor, _TensorValue)) else v for k, v in fields.items()})
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """A copy with `.to(...)` applied to every tensor."""
+        return self._map(lambda v: v.to(*args, **kwargs))
+
+    def detach(self) -> Self:
+        """A copy cut from the autograd graph."""
+        return self._map(lambda v: v.detach())
+
+
+@dataclass(frozen=True)
+class PointCloud(_TensorValue):
+    """Coloured points: what a 3D prior returns."""
+
+    xyz: Tensor
+    """[P, 3] positions, world units."""
+    rgb: Tensor
+    """[P, 3] display colours, nominally in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        check_shapes(xyz=(self.xyz, "P 3"), rgb=(self.rgb, "P 3"))
+
+    def __len__(self) -> int:
+        """The number of points P."""
+        return self.xyz.shape[0]
+
+
+@dataclass(frozen=True)
+class Gaussians(_TensorValue):
+    """A set of 3D Gaussians in physical units (never logits or logarithms). Kerbl et al. 2023, section 4."""
+
+    means: Tensor
+    """[N, 3] centres, world units."""
+    scales: Tensor
+    """[N, 3] standard deviations along the Gaussian's own axes, world units, > 0."""
+    quats: Tensor
+    """[N, 4] rotations from the Gaussian's own axes to the world, (w, x, y, z); any non-zero length."""
+    opacities: Tensor
+    """[N] peak opacity, in [0, 1]."""
+    sh: Tensor
+    """[N, K, 3] spherical-harmonic coefficients: colour = 0.5 + sum_k basis_k(direction) sh_k, at least 0."""
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        sizes = check_shapes(
+            means=(self.means, "N 3"), scales=(self.scales, "N 3"), quats=(self.quats, "N 4"),
+            opacities=(self.opacities, "N"), sh=(self.sh, "N K 3"),
+        )  # fmt: skip
+        if sizes["K"] not in (1, 4, 9, 16):
+            raise InvalidInput(f"sh: {sizes['K']} coefficients per colour, expected 1, 4, 9 or 16 (degree 0 to 3).")
+
+    def __len__(self) -> int:
+        """The number of Gaussians N."""
+        return self.means.shape[0]
+
+    @property
+    def sh_degree(self) -> int:
+        """Degree of the spherical harmonics, 0 to 3."""
+        return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh.shape[1]]
+
+
+@dataclass(frozen=True)
+class Cameras(_TensorValue):
+    """A batch of pinhole cameras that share one image size."""
+
+    world_to_camera: Tensor
+    """[C, 4, 4] rigid transforms, OpenCV camera axes."""
+    intrinsics: Tensor
+    """[C, 3, 3] pinhole matrices in px; pixel (i, j) has its centre at (j + 0.5, i + 0.5)."""
+    width: int
+    """Image width, px."""
+    height: int
+    """Image height, px."""
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        check_shapes(world_to_camera=(self.world_to_camera, "C 4 4"), intrinsics=(self.intrinsics, "C 3 3"))
+        if self.width < 1 or self.height < 1:
+            raise InvalidInput(f"Cameras: image size {self.width} x {self.height}, expected at least 1 x 1.")
+
+    def __len__(self) -> int:
+        """The number of cameras C."""
+        return self.world_to_camera.shape[0]
+
+    def rows(self, index: Tensor) -> Cameras:
+        """The cameras that a tensor of indices (or a mask [C]) selects."""
+        return dataclasses.replace(
+            self, world_to_camera=self.world_to_camera[index], intrinsics=self.intrinsics[index]
+        )
+
+
+@dataclass(frozen=True)
+class Views(_TensorValue):
+    """Cameras on a sphere around the origin, with the angles they were made from (for prompts and camera tokens)."""
+
+    cameras: Cameras
+    """The C cameras."""
+    azimuth_deg: Tensor
+    """[C] in [-180, 180); 0 looks at the object's front, growing clockwise as seen from +z (method.md 2.2)."""
+    elevation_deg: Tensor
+    """[C] in [-90, 90], above the horizon."""
+    distance: Tensor
+    """[C] from the origin, world units."""
+    fov_y_deg: Tensor
+    """[C] vertical field of view."""
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        check_shapes(
+            world_to_camera=(self.cameras.world_to_camera, "C 4 4"), azimuth_deg=(self.azimuth_deg, "C"),
+            elevation_deg=(self.elevation_deg, "C"), distance=(self.distance, "C"), fov_y_deg=(self.fov_y_deg, "C"),
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        """The number of views C."""
+        return len(self.cameras)
+
+
+@dataclass(frozen=True)
+class Rendering(_TensorValue):
+    """What a renderer returns for C cameras."""
+
+    rgb: Tensor
+    """[C, H, W, 3] colour over the background; not clamped."""
+    alpha: Tensor
+    """[C, H, W] coverage, in [0, 1]."""
+    depth: Tensor
+    """[C, H, W] camera-space z accumulated by opacity, world units (not divided by alpha)."""
+    radii_px: Tensor
+    """[C, N] half of a Gaussian's longest visible extent on the screen, px; 0 where it is culled. No gradient."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `dream_steps` yields after each stage and each optimisation step."""
+
+    stage: str
+    """"cloud", "lift" or "distil"."""
+    index: int
+    """Optimisation steps done so far, 0 to `total`."""
+    total: int
+    """Optimisation steps of the whole run."""
+    gaussians: Gaussians
+    """The asset as it stands; detached."""
+    cloud: PointCloud | None
+    """The 3D prior's point cloud, at the "cloud" and "lift" stages only."""
+    rendering: Rendering | None
+    """The renderings that this step optimised, detached; None before the first step."""
+    metrics: dict[str, float]
+    """Plain numbers for logging: gradient norm, sigma, Gaussian count, ..."""

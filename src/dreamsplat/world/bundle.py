@@ -1,0 +1,92 @@
+"""The weights that ship with the package: safetensors files that carry their own configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dreamsplat.errors import FileProblem
+from dreamsplat.world.unet import ImageDenoiser, UNetConfig
+from dreamsplat.world.volume_model import VolumeDenoiser, VolumeModelConfig
+from dreamsplat.world.volumes import VolumeCode
+
+WEIGHTS = Path(__file__).parent / "weights"
+IMAGE_WEIGHTS = WEIGHTS / "image.safetensors"
+VOLUME_WEIGHTS = WEIGHTS / "volume.safetensors"
+_CODE = "code."
+
+
+def write_image_model(path: Path, config: UNetConfig, weights: dict[str, Tensor], record: dict[str, float]) -> None:
+    """Write a 2D model; `record` says how it was trained and goes into the file's header."""
+    _write(path, weights, {"config": asdict(config), "training": record})
+
+
+def write_volume_model(
+    path: Path, config: VolumeModelConfig, weights: dict[str, Tensor], code: VolumeCode, record: dict[str, float]
+) -> None:
+    """Write a 3D model with the code of its latents."""
+    code_tensors = {_CODE + name: value.to(torch.float16).contiguous() for name, value in vars(code).items()}
+    _write(path, weights | code_tensors, {"config": asdict(config), "training": record})
+
+
+def read_image_model(path: Path = IMAGE_WEIGHTS) -> ImageDenoiser:
+    """The 2D model in float32, frozen, on the CPU.
+
+    Raises:
+        FileProblem: if the file is missing, or is not such a model.
+    """
+    tensors, config = _read(path)
+    model = ImageDenoiser(UNetConfig(**(config | {"channels": tuple(config["channels"])})))
+    return _fill(model, tensors, path)
+
+
+def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[VolumeDenoiser, VolumeCode]:
+    """The 3D model and the code of its latents, in float32, frozen, on the CPU; errors as `read_image_model`."""
+    tensors, config = _read(path)
+    code = {k.removeprefix(_CODE): v.float() for k, v in tensors.items() if k.startswith(_CODE)}
+    weights = {k: v for k, v in tensors.items() if not k.startswith(_CODE)}
+    return _fill(VolumeDenoiser(VolumeModelConfig(**config)), weights, path), VolumeCode(**code)
+
+
+def weight_hashes() -> dict[str, str]:
+    """SHA-256 of every bundled weights file, by file name."""
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(WEIGHTS.glob("*.safetensors"))}
+
+
+def training_record(path: Path) -> dict[str, float]:
+    """How a weights file was trained: samples seen, seconds, ..."""
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["training"])
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, {key: json.dumps(value) for key, value in metadata.items()})
+    partial.replace(path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
+    if not path.is_file():
+        raise FileProblem(f"{path}: the bundled weights are missing. Reinstall dreamsplat, or make them: dreamsplat train-world.")
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            return tensors, json.loads(file.metadata()["config"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise FileProblem(f"{path}: not a dreamsplat weights file ({error}). Reinstall dreamsplat.") from error
+
+
+def _fill(model, tensors: dict[str, Tensor], path: Path):  # noqa: ANN001, ANN202 (any module, the same one back)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise FileProblem(f"{path}: weights of another network ({str(error).splitlines()[0]}).") from error
+    return model.float().eval().requires_grad_(False)

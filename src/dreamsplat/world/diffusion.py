@@ -1,0 +1,101 @@
+"""The mathematics that both bundled diffusion models share: noise, preconditioning, loss and sampler.
+
+Everything follows Karras et al. 2022 ("EDM"): data z is noised to z + sigma n, and a denoiser D(z + sigma n; sigma)
+estimates z. Letters: B samples in a batch; `...` the shape of one sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""(z_noisy [B, ...], sigma [B]) -> clean estimate D [B, ...]."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The scale of the data and the noise levels that training visits."""
+
+    sigma_data: float
+    """Standard deviation of the data, which fixes the preconditioning (EDM, table 1)."""
+    log_sigma_mean: float
+    """Mean of ln sigma in training (EDM, P_mean)."""
+    log_sigma_std: float
+    """Standard deviation of ln sigma in training (EDM, P_std)."""
+
+    def draw_sigmas(self, count: int, generator: torch.Generator) -> Tensor:
+        """Training noise levels [count], log-normal, stratified over the batch so that each batch covers the range."""
+        strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+        normal = torch.special.ndtri(strata.clamp(1e-4, 1 - 1e-4))
+        return (self.log_sigma_mean + self.log_sigma_std * normal).exp()
+
+
+def broadcast(values: Tensor, like: Tensor) -> Tensor:
+    """[B] values reshaped to [B, 1, ...] so that they multiply `like` [B, ...]."""
+    return values.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def precondition(
+    network: Callable[[Tensor, Tensor], Tensor],
+    z_noisy: Tensor,  # [B, ...]
+    sigma: Tensor,  # [B]
+    sigma_data: float,
+) -> Tensor:
+    """Clean estimate D [B, ...] from a network F of unit-variance input and output (EDM, eq. 7 and table 1).
+
+    Args:
+        network: (scaled input [B, ...], c_noise [B]) -> F [B, ...].
+        z_noisy: the noisy sample.
+        sigma: its noise level, > 0.
+        sigma_data: standard deviation of the data.
+    """
+    s = broadcast(sigma, z_noisy)
+    total = s**2 + sigma_data**2
+    output = network(z_noisy / total.sqrt(), sigma.log() / 4)
+    return sigma_data**2 / total * z_noisy + s * sigma_data / total.sqrt() * output
+
+
+def denoising_loss(estimate: Tensor, clean: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
+    """Mean squared error weighted so that every noise level counts alike: lambda(sigma) of EDM, eq. 8. Scalar."""
+    weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+    return (broadcast(weight, clean) * (estimate - clean) ** 2).mean()
+
+
+def karras_sigmas(count: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
+    """Noise levels [count + 1] from `sigma_max` down to 0 (EDM, eq. 5)."""
+    ramp = torch.linspace(0, 1, count)
+    sigmas = (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
+    return torch.cat([sigmas, torch.zeros(1)])
+
+
+def sample_heun(denoise: Denoiser, noise: Tensor, sigmas: Tensor) -> Tensor:
+    """Integrate the probability-flow equation with Heun's method (EDM, algorithm 1, without churn).
+
+    Args:
+        denoise: the (guided) denoiser.
+        noise: [B, ...] standard normal.
+        sigmas: [S + 1] decreasing, ending in 0.
+
+    Returns:
+        [B, ...] samples.
+    """
+    z = noise * sigmas[0]
+    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+        slope = (z - denoise(z, sigma.expand(len(z)))) / sigma
+        z_next = z + (sigma_next - sigma) * slope
+        if sigma_next > 0:
+            slope_next = (z_next - denoise(z_next, sigma_next.expand(len(z)))) / sigma_next
+            z_next = z + (sigma_next - sigma) * (slope + slope_next) / 2
+        z = z_next
+    return z
+
+
+def fourier_features(values: Tensor, octaves: int) -> Tensor:
+    """sin and cos of 2^k pi values, k < octaves: [B] -> [B, 2 octaves]."""
+    angles = values[:, None] * (math.pi * 2.0 ** torch.arange(octaves, device=values.device))
+    return torch.cat([angles.sin(), angles.cos()], dim=1)

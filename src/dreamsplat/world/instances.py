@@ -1,0 +1,28 @@
+"""One object of the world as opaque Gaussians, by caption: ground truth for teachers, oracles and measurements."""
+
+from __future__ import annotations
+
+import torch
+
+from dreamsplat.types import Gaussians
+from dreamsplat.world.captions import Caption
+from dreamsplat.world.categories import CATEGORIES
+from dreamsplat.world.palette import COLOUR_RGB
+from dreamsplat.world.renders import SURFACE_POINTS, surface_gaussians
+from dreamsplat.world.shapes import Surface, surface_points
+
+
+def draw_surface(caption: Caption, generator: torch.Generator, count: int = SURFACE_POINTS) -> Surface:
+    """`count` surface points of a new object; a category that the caption leaves open is drawn too."""
+    names = list(CATEGORIES)
+    drawn = int(torch.randint(len(names), (), generator=generator))
+    name = names[drawn if caption.category is None else caption.category]
+    return surface_points(CATEGORIES[name].build(generator), count, generator)
+
+
+def draw_instance(caption: Caption, generator: torch.Generator) -> Gaussians:
+    """A new object as Gaussians; a colour or category that the caption leaves open is drawn too."""
+    surface = draw_surface(caption, generator)
+    drawn = int(torch.randint(len(COLOUR_RGB), (), generator=generator))
+    rgb = COLOUR_RGB[drawn if caption.colour is None else caption.colour]
+    return surface_gaussians(surface, surface.colours(rgb))

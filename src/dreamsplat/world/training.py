@@ -1,0 +1,170 @@
+"""One resumable trainer for both bundled diffusion models: stretches of any length, a usable average at the end of each.
+
+A stretch loads the checkpoint if there is one, trains for a number of minutes, writes checkpoints on the way (atomically)
+and stops. The weights that are shipped are an exponential moving average whose memory is a fixed fraction of the
+training so far (Karras et al. 2024, "EDM2", section 3.1), so a longer training is simply continued.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dreamsplat.errors import FileProblem
+from dreamsplat.world.diffusion import Noise, broadcast, denoising_loss
+
+Batches = Iterator[tuple[Tensor, Tensor]]
+"""Yields clean samples [B, ...] and packed conditions [B, ...]."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train; the same for both models."""
+
+    minutes: float = 60.0
+    """Length of this stretch."""
+    learning_rate: float = 5e-4
+    """Adam's rate until `decay_samples`, falling with the inverse square root of the samples seen after it."""
+    decay_samples: float = 200_000.0
+    """Samples after which the rate starts to fall (EDM2, eq. 67)."""
+    warmup_samples: float = 6_000.0
+    """Samples over which the rate rises from 0."""
+    gradient_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    ema_fraction: float = 0.08
+    """Memory of the average, as a fraction of the samples seen so far."""
+    bf16: bool = True
+    """Multiply matrices in bfloat16 (twice as fast on processors that have it)."""
+    report_seconds: float = 30.0
+    """Seconds between lines of the log."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints."""
+
+
+class Trainer:
+    """A model, its average, its optimiser and its counters: everything a checkpoint holds."""
+
+    def __init__(self, model: nn.Module, noise: Noise, config: TrainConfig, device: torch.device) -> None:
+        """Start from the model's weights, which the trainer owns from here on."""
+        self.model = model.to(device)
+        self.noise = noise
+        self.config = config
+        self.device = device
+        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+        )
+        self.samples = 0
+        self.seconds = 0.0
+
+    def rate(self) -> float:
+        """The learning rate at the samples seen so far."""
+        c = self.config
+        decay = max(self.samples / c.decay_samples, 1.0) ** -0.5
+        return c.learning_rate * decay * min(self.samples / c.warmup_samples + 1e-2, 1.0)
+
+    def step(self, clean: Tensor, packed: Tensor, generator: torch.Generator) -> float:
+        """One optimisation step on a batch; returns the loss (about 1 for a network that has learned nothing)."""
+        sigma = self.noise.draw_sigmas(len(clean), generator)
+        normal = torch.randn(clean.shape, generator=generator)
+        clean, packed, sigma, normal = (t.to(self.device) for t in (clean, packed, sigma, normal))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            estimate = self.model(clean + broadcast(sigma, clean) * normal, sigma, packed)
+        loss = denoising_loss(estimate.float(), clean, sigma, self.noise.sigma_data)
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate()
+        self.optimiser.step()
+        self.samples += len(clean)
+        self._update_average(len(clean))
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _update_average(self, count: int) -> None:
+        keep = max(0.0, 1 - count / (self.config.ema_fraction * self.samples))
+        parameters = [p.detach() for p in self.model.parameters()]
+        torch._foreach_lerp_(list(self.average.values()), parameters, 1 - keep)
+
+    def save(self, path: Path) -> None:
+        """Write everything to a safetensors file, atomically."""
+        tensors = {f"average.{k}": v for k, v in self.average.items()}
+        for name, p in self.model.named_parameters():
+            tensors[f"model.{name}"] = p.detach()
+            state = self.optimiser.state.get(p, {})
+            for key in ("exp_avg", "exp_avg_sq"):
+                if key in state:
+                    tensors[f"{key}.{name}"] = state[key]
+        counters = {"samples": self.samples, "seconds": self.seconds, "steps": self._optimiser_steps()}
+        partial = path.with_suffix(".partial")
+        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, {"counters": json.dumps(counters)})
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a file that `save` wrote."""
+        try:
+            with safe_open(path, "pt") as file:
+                counters = json.loads(file.metadata()["counters"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        except Exception as error:
+            raise FileProblem(f"{path}: not a training checkpoint ({error}). Delete it to start afresh.") from error
+        with torch.no_grad():
+            for name, p in self.model.named_parameters():
+                p.copy_(tensors[f"model.{name}"])
+                self.average[name].copy_(tensors[f"average.{name}"])
+                self.optimiser.state[p] = {
+                    "step": torch.tensor(float(counters["steps"])),
+                    "exp_avg": tensors[f"exp_avg.{name}"].to(p),
+                    "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(p),
+                }
+        self.samples, self.seconds = counters["samples"], counters["seconds"]
+
+    def _optimiser_steps(self) -> float:
+        return max((float(s["step"]) for s in self.optimiser.state.values()), default=0.0)
+
+    def average_weights(self) -> dict[str, Tensor]:
+        """The averaged weights in half precision, as they are shipped."""
+        return {name: value.to(torch.float16).contiguous().cpu() for name, value in self.average.items()}
+
+
+def train(trainer: Trainer, batches: Batches, folder: Path, say: Callable[[str], None], seed: int) -> None:
+    """Train for one stretch, resuming from and writing `folder`/checkpoint.safetensors and `folder`/log.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, config = folder / "checkpoint.safetensors", trainer.config
+    if checkpoint.exists():
+        trainer.load(checkpoint)
+        say(f"resumed after {trainer.samples:,} samples, {trainer.seconds / 60:.0f} minutes")
+    generator = torch.Generator().manual_seed(seed + trainer.samples)
+    began = reported = saved = time.monotonic()
+    losses: list[float] = []
+    first = trainer.samples
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(json.dumps({"stretch": asdict(config), "samples": trainer.samples}) + "\n")
+        while time.monotonic() - began < config.minutes * 60:
+            clean, packed = next(batches)
+            tick = time.monotonic()
+            losses.append(trainer.step(clean, packed, generator))
+            now = time.monotonic()
+            trainer.seconds += now - tick
+            if now - reported > config.report_seconds:
+                speed = (trainer.samples - first) / (now - began)
+                record = {"samples": trainer.samples, "loss": round(sum(losses) / len(losses), 5),
+                          "seconds": round(trainer.seconds, 1), "rate": trainer.rate()}  # fmt: skip
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+                say(f"{trainer.samples:>9,} samples  loss {record['loss']:.4f}  {speed:.0f} samples/s")
+                losses.clear()
+                reported = now
+            if now - saved > config.checkpoint_minutes * 60:
+                trainer.save(checkpoint)
+                saved = now
+    trainer.save(checkpoint)

@@ -1,0 +1,81 @@
+"""Which way imports point. A layer may import layers below it and modules of its own, never one above."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dreamsplat
+
+ROOT = Path(dreamsplat.__file__).parent
+LAYERS = [
+    {"errors", "types"},
+    {"geometry", "cameras", "prompts", "lift", "params", "densify", "spherical_harmonics", "noise"},
+    {"render", "guidance", "priors2d", "priors3d", "formats", "world"},
+    {"dream", "config", "runs"},
+    {"cli", "doctor", "generate", "progress"},
+    {"__init__", "__main__"},
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+WITHIN = {
+    "priors2d": {"guidance", "world"},
+    "priors3d": {"world"},
+    "guidance": {"priors2d"},
+    "world": {"render", "formats"},
+}
+"""Which neighbours of the third layer a member may import, besides itself."""
+LAZY = {"diffusers", "transformers", "imageio_ffmpeg", "gsplat", "plyfile"}
+NEVER = {"torchvision", "open_clip", "lpips"}
+FILES = sorted(path for path in ROOT.rglob("*.py"))
+
+
+def imports(path: Path, everywhere: bool = True) -> set[str]:
+    """Dotted names that a file imports, anywhere in it or only when it is itself imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = ast.walk(tree) if everywhere else tree.body
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write it from dreamsplat"
+            found |= (
+                {f"{node.module}.{alias.name}" for alias in node.names}
+                if node.module == "dreamsplat"
+                else {node.module or ""}
+            )
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    module = path.relative_to(ROOT).with_suffix("").parts[0]
+    assert module in RANK, f"{module}: give the new module a layer"
+    for name in imports(path):
+        package, _, inner = name.partition(".")
+        target = inner.split(".")[0]
+        if package != "dreamsplat" or target in ("", "__version__", module):
+            continue
+        assert RANK[target] <= RANK[module], f"{module} imports {target}, which is above it"
+        if RANK[target] == RANK[module] == 2:
+            assert target in WITHIN.get(module, set()), f"{module} may not know {target}"
+        if module.startswith("priors") and target == "world":
+            assert path.name == "bundled.py" or path.name == "perfect.py", f"{path.name} may not know the bundled world"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_packages_are_imported_late_and_unwanted_ones_never(path):
+    assert not {name.split(".")[0] for name in imports(path, everywhere=False)} & LAZY
+    assert not {name.split(".")[0] for name in imports(path)} & NEVER
+
+
+def test_the_specification_imports_no_kernel():
+    assert imports(ROOT / "render" / "reference.py").isdisjoint(
+        {"ctypes", "dreamsplat.render", "dreamsplat.render.cpu"}
+    )
+
+
+def test_files_are_short_enough_to_read():
+    assert [f"{p.name}: {n}" for p in FILES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 320] == []

@@ -1,0 +1,385 @@
+"""The command line: what it writes, what it prints, and how it fails. The method itself is replaced by a few quick steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from dreamsplat import cli, doctor, generate, progress
+from dreamsplat.config import PRESETS, DreamConfig
+from dreamsplat.errors import DeviceUnavailable, UnknownWord
+from dreamsplat.formats import load, save
+from dreamsplat.render import BACKENDS, Rendering
+from dreamsplat.types import PointCloud, Step
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def logging_is_restored() -> Iterator[None]:
+    logger = logging.getLogger("dreamsplat")
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:], logger.level = handlers, level
+
+
+@pytest.fixture
+def run(capsys) -> Run:
+    """`run("generate", ...)` -> exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # tyro leaves this way, after help and after a wrong flag
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def quick_steps(monkeypatch, random_gaussians) -> Callable[..., list[DreamConfig]]:
+    """`quick_steps(before={"distil": error})` replaces the method; returns the list of configurations it was asked for."""
+
+    def replace(before: dict[str, BaseException] | None = None, watch: Callable[[Step], None] = lambda step: None):
+        asked: list[DreamConfig] = []
+
+        def steps(config: DreamConfig) -> Iterator[Step]:
+            asked.append(config)
+            gaussians = random_gaussians(30)
+            cloud = PointCloud(gaussians.means, torch.rand(30, 3, generator=torch.Generator().manual_seed(1)))
+            for index, stage in enumerate(["cloud", "lift", "distil", "distil"]):
+                if before and stage in before:
+                    raise before[stage]
+                shown = cloud if stage != "distil" else None
+                step = Step(stage, max(0, index - 1), 2, gaussians, shown, None, {"gradient_norm": float("nan")})
+                watch(step)
+                yield step
+
+        monkeypatch.setattr(generate, "dream_steps", steps)
+        return asked
+
+    return replace
+
+
+def is_one_error(err: str) -> bool:
+    """Whether stderr ends with a message of one or two lines, and shows no traceback."""
+    message = err[err.index("error: ") :].strip()
+    return message.count("\n") <= 1 and "Traceback" not in err
+
+
+# --- the command itself -----------------------------------------------------------------------------------------------
+
+
+def test_help_and_version_do_not_wait_for_torch():
+    program = (
+        "import sys; from dreamsplat.cli import main; main([]); main(['--version']); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+def test_the_module_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "dreamsplat", "genrate"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: no command 'genrate'.") and "Did you mean 'generate'?" in done.stderr
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_itself(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0 and "--help" in out
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_a_wrong_flag_is_exit_code_2_without_a_traceback(run, command):
+    code, _, err = run(command, "--no-such-flag")
+    assert code == 2 and "Traceback" not in err and err.strip()
+
+
+# --- generate ---------------------------------------------------------------------------------------------------------
+
+
+def test_generate_writes_everything_a_person_wants(run, quick_steps, tmp_path):
+    (config,) = (quick_steps(),)
+    code, out, err = run("generate", "a red mushroom", "--out", tmp_path / "new" / "run", "--seed", 3)
+    folder = tmp_path / "new" / "run"
+    assert code == 0, err
+    assert config[0].prompt == "a red mushroom" and config[0].seed == 3
+    written = {path.name for path in folder.iterdir()}
+    assert {"asset.ply", "preview.png", "config.json", "metrics.jsonl"} < written
+    assert len(written & {"turntable.mp4", "turntable.gif"}) == 1 and len(written) == 5
+    assert set(out.split()) == {str(folder / name) for name in written - {"config.json", "metrics.jsonl"}}
+    assert len(load(folder / "asset.ply")) == 30
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines] == [
+        ("cloud", 0),
+        ("lift", 0),
+        ("distil", 1),
+        ("distil", 2),
+    ]
+    assert all(line["gaussians"] == 30 and line["gradient_norm"] is None for line in lines)
+    assert "distil step 2/2" in err and "\x1b" not in err
+
+
+def test_the_first_picture_and_asset_are_on_disk_before_the_first_optimisation_step(run, quick_steps, tmp_path):
+    seen = []
+
+    def watch(step: Step) -> None:
+        seen.append((step.stage, step.index, (tmp_path / "preview.png").exists() and (tmp_path / "asset.ply").exists()))
+
+    quick_steps(watch=watch)
+    run("generate", "a red mushroom", "--out", tmp_path)
+    assert seen == [("cloud", 0, False), ("lift", 0, False), ("distil", 1, True), ("distil", 2, True)]
+
+
+def test_the_preview_shows_three_rows_of_six_views(run, quick_steps, tmp_path):
+    quick_steps()
+    run("generate", "a red mushroom", "--out", tmp_path)
+    preview = np.asarray(Image.open(tmp_path / "preview.png"))
+    from dreamsplat.runs import BACKDROP
+
+    backdrop = (np.abs(preview - 255 * np.array(BACKDROP)).max(-1) <= 1).astype(int)
+    corners = (np.diff(backdrop, axis=0, prepend=0) == 1)[:, 1:] & (np.diff(backdrop, axis=1) == 1)[:, :]
+    starts = np.argwhere(corners[: preview.shape[0] - 100])
+    rows, columns = (sorted({int(c) for c in starts[:, axis]}) for axis in (0, 1))
+    assert preview.shape[0] > 3 * 192 and preview.shape[1] > 6 * 192
+    assert len([r for r in rows if list(starts[:, 0]).count(r) == 6]) == 3
+    assert len([c for c in columns if list(starts[:, 1]).count(c) == 3]) == 6
+
+
+def test_dry_run_prints_the_configuration_that_a_run_writes(run, quick_steps, tmp_path):
+    quick_steps()
+    flags = ("a blue car", "--seed", 7, "--steps", 2)
+    code, out, _ = run("generate", *flags, "--out", tmp_path / "dry", "--dry-run")
+    assert code == 0 and not (tmp_path / "dry").exists()
+    assert json.loads(out)["prompt"] == "a blue car" and json.loads(out)["seed"] == 7
+    run("generate", *flags, "--out", tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == json.loads(out)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("flag", [("--preset", "{}"), ("--preset={}",)])
+def test_a_preset_gives_the_defaults_that_other_flags_override(preset, flag):
+    chosen = [part.format(preset) for part in flag]
+    args = generate.parse(["a red mug", "--out", "x", "--seed", "11", *chosen])
+    assert args.config() == dataclasses.replace(PRESETS[preset], prompt="a red mug", seed=11)
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones(run, tmp_path):
+    code, _, err = run("generate", "a red mug", "--out", tmp_path / "x", "--preset", "papre")
+    assert code == 2 and is_one_error(err) and all(name in err for name in PRESETS)
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "red " * 2500, "a red zeppelin"])
+def test_a_prompt_that_cannot_be_used_is_one_error_and_leaves_no_folder(run, tmp_path, prompt):
+    code, _, err = run("generate", prompt, "--out", tmp_path / "x")  # The method itself, not a stand-in, refuses these.
+    assert code == 2 and is_one_error(err) and len(err) < 1000
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_missing_device_is_one_error(run, tmp_path):
+    code, _, err = run("generate", "a red mug", "--out", tmp_path / "x", "--device", "cuda")
+    assert code == 2 and is_one_error(err) and "cuda" in err.lower()
+
+
+def test_a_folder_with_something_in_it_is_refused_before_any_work(run, quick_steps, tmp_path):
+    asked = quick_steps()
+    (tmp_path / "mine.txt").write_text("keep me")
+    code, _, err = run("generate", "a red mug", "--out", tmp_path)
+    assert code == 2 and is_one_error(err) and "--overwrite" in err and asked == []
+
+
+def test_overwrite_replaces_results_and_keeps_other_files(run, quick_steps, tmp_path):
+    quick_steps()
+    for name in ("mine.txt", "turntable.gif", "turntable.mp4", "metrics.jsonl"):
+        (tmp_path / name).write_text("old")
+    code, _, err = run("generate", "a red mug", "--out", tmp_path, "--overwrite")
+    assert code == 0, err
+    assert (tmp_path / "mine.txt").read_text() == "old"
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+    assert len(list(tmp_path.glob("turntable.*"))) == 1
+
+
+@pytest.mark.parametrize("error", [UnknownWord("prompt: unknown."), DeviceUnavailable("device: no.")])
+def test_an_error_before_the_first_step_keeps_the_results_of_an_earlier_run(run, quick_steps, tmp_path, error):
+    quick_steps(before={"cloud": error})
+    (tmp_path / "asset.ply").write_text("old")
+    code, _, err = run("generate", "a red mug", "--out", tmp_path, "--overwrite")
+    assert code == 2 and is_one_error(err) and (tmp_path / "asset.ply").read_text() == "old"
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "file/below/deeper"])
+def test_a_path_that_cannot_be_a_folder_is_refused_before_any_work(run, quick_steps, tmp_path, place):
+    asked = quick_steps()
+    (tmp_path / "file").write_text("")
+    code, _, err = run("generate", "a red mug", "--out", tmp_path / place, "--overwrite")
+    assert code == 2 and is_one_error(err) and asked == [] and str(tmp_path / place) in err
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_folder_without_write_permission_is_refused_before_any_work(run, quick_steps, tmp_path):
+    asked = quick_steps()
+    (tmp_path / "locked").mkdir(mode=0o500)
+    code, _, err = run("generate", "a red mug", "--out", tmp_path / "locked")
+    assert code == 2 and is_one_error(err) and asked == []
+
+
+def test_ctrl_c_keeps_what_is_there(run, quick_steps, tmp_path):
+    quick_steps(before={"distil": KeyboardInterrupt()})
+    code, _, err = run("generate", "a red mug", "--out", tmp_path / "run")
+    assert code == 130 and "stopped" in err and "Traceback" not in err
+    assert len(load(tmp_path / "run" / "asset.ply")) == 30
+    assert Image.open(tmp_path / "run" / "preview.png").size > (6 * 192, 3 * 192)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["prompt"] == "a red mug"
+
+
+@pytest.mark.parametrize("stage", ["cloud", "lift"])
+def test_ctrl_c_before_there_are_gaussians_writes_no_asset(run, quick_steps, tmp_path, stage):
+    quick_steps(before={stage: KeyboardInterrupt()})
+    code, _, err = run("generate", "a red mug", "--out", tmp_path / "run")
+    assert code == 130 and "nothing yet" in err
+    assert not (tmp_path / "run" / "asset.ply").exists()
+    assert (tmp_path / "run").exists() == (stage == "lift")  # With config and metrics, or not at all.
+
+
+def test_two_real_steps_with_one_seed_give_the_same_asset_twice(run, tmp_path):
+    for name in ("a", "b"):
+        code, _, err = run("generate", "a red mushroom", "--out", tmp_path / name, "--steps", 2)
+        assert code == 0, err
+    assert (tmp_path / "a" / "asset.ply").read_bytes() == (tmp_path / "b" / "asset.ply").read_bytes()
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+def shown_on(console: Console, random_gaussians, steps: int) -> str:
+    gaussians = random_gaussians(1234)
+    cloud = PointCloud(gaussians.means[:500], gaussians.means[:500])
+    with console.capture() as capture, progress.show_progress(console) as report:
+        report(Step("cloud", 0, steps, gaussians, cloud, None, {}))
+        report(Step("lift", 0, steps, gaussians, cloud, None, {}))
+        for index in range(1, steps + 1):
+            report(Step("distil", index, steps, gaussians, None, None, {}))
+    return capture.get()
+
+
+def test_plain_progress_is_a_few_lines_however_many_steps(random_gaussians):
+    lines = shown_on(Console(force_terminal=False, width=200), random_gaussians, steps=500).splitlines()
+    assert lines[:2] == ["3D prior: 500 points", "lift to Gaussians: 1,234 Gaussians"]
+    assert len(lines) <= 5 and lines[-1].startswith("distil step 500/500: ")
+    assert "steps/s" in lines[-1] and "0 s left" in lines[-1] and "1,234 Gaussians" in lines[-1]
+
+
+def test_a_terminal_shows_a_bar_with_the_same_numbers(random_gaussians):
+    text = shown_on(Console(force_terminal=True, width=200), random_gaussians, steps=5)
+    assert "step 5/5" in text and "steps/s" in text and "1,234 Gaussians" in text
+
+
+# --- render -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asset(tmp_path, random_gaussians) -> Path:
+    save(random_gaussians(40), tmp_path / "asset.ply")
+    return tmp_path / "asset.ply"
+
+
+def test_a_rendered_picture_follows_size_azimuth_and_background(run, asset, tmp_path):
+    pictures = {}
+    for azimuth in (0, 90, 360):
+        code, out, err = run("render", asset, "--out", tmp_path / f"{azimuth}.png", "--azimuth-deg", azimuth,
+                             "--size", 64, "--background", 0, 0, 1)  # fmt: skip
+        assert code == 0 and out.strip() == str(tmp_path / f"{azimuth}.png"), err
+        pictures[azimuth] = np.asarray(Image.open(tmp_path / f"{azimuth}.png")).astype(int)
+    assert pictures[0].shape == (64, 64, 3) and pictures[0][0, 0].tolist() == [0, 0, 255]
+    assert np.abs(pictures[0] - pictures[90]).max() > 20 and np.abs(pictures[0] - pictures[360]).max() <= 1
+
+
+def test_a_turntable_has_the_frames_asked_for(run, asset, tmp_path):
+    code, _, err = run("render", asset, "--out", tmp_path / "film.gif", "--frames", 5, "--size", 32)
+    assert code == 0, err
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 5 and film.size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--out", "x.jpg"), "Known: .png, .mp4, .gif"),
+        (("--out", "none/x.png"), "there is no folder"),
+        (("--out", "x.png", "--size", 0), "expected 1 to 8192 px"),
+        (("--out", "x.png", "--background", 255, 0, 0), "three numbers from 0 to 1"),
+        (("--out", "x.png", "--distance", -1), "distance"),
+        (("--out", "x.png", "--elevation-deg", 91), "elevation"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_error(run, asset, monkeypatch, flags, message):
+    monkeypatch.chdir(asset.parent)
+    code, _, err = run("render", asset, *flags)
+    assert code == 2 and is_one_error(err) and message in err
+
+
+@pytest.mark.parametrize("content", [None, b"", b"ply\nformat ascii 1.0\nelement vertex 1\nend_header\n", b"\x00" * 99])
+def test_a_missing_or_corrupt_asset_is_one_error_that_names_it(run, tmp_path, content):
+    if content is not None:
+        (tmp_path / "bad.ply").write_bytes(content)
+    code, _, err = run("render", tmp_path / "bad.ply", "--out", tmp_path / "x.png")
+    assert code == 2 and is_one_error(err) and str(tmp_path / "bad.ply") in err and not (tmp_path / "x.png").exists()
+
+
+# --- doctor and words -------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_reports_versions_renderer_and_weights(run):
+    code, out, err = run("doctor")
+    assert code == 0, out + err
+    assert "self-test     PASS" in out and f"torch         {torch.__version__}" in out
+    assert out.count(" sha256 ") >= 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_renderer_that_runs_here_passes_the_self_test(backend):
+    usable, reason = BACKENDS[backend].available()
+    if not usable:
+        pytest.skip(reason)
+    errors = doctor.self_test(backend, torch.device("cpu"))
+    assert len(errors) == 8 and max(errors.values()) <= doctor.TOLERANCE
+
+
+@pytest.mark.parametrize("fault", [1.001, float("nan")])
+def test_the_doctor_finds_a_renderer_that_is_slightly_wrong(run, monkeypatch, fault):
+    def wrong(*args, backend: str, **kwargs) -> Rendering:
+        result = render(*args, backend="reference", **kwargs)
+        return result if backend == "reference" else dataclasses.replace(result, depth=fault * result.depth)
+
+    render = doctor.render
+    monkeypatch.setattr(doctor, "render", wrong)
+    monkeypatch.setattr(doctor, "backend_choice", lambda device: ("cpu", "a test"))
+    code, out, _ = run("doctor")
+    assert code == 1 and "self-test     FAIL" in out
+
+
+def test_words_lists_every_known_word_and_two_prompts_that_work(run):
+    from dreamsplat.world.captions import known_words, parse_caption
+
+    code, out, err = run("words")
+    assert code == 0, err
+    assert all(f" {word}" in out for word in known_words())
+    prompts = [line.split('"')[1] for line in out.splitlines() if line.startswith("try: ")]
+    assert len(prompts) == 2 and all(parse_caption(prompt).category is not None for prompt in prompts)

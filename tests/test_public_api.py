@@ -1,0 +1,86 @@
+"""What `import dreamsplat` gives, and what it costs."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+
+import dreamsplat
+
+PUBLIC = {
+    "PRESETS", "Cameras", "DreamConfig", "Gaussians", "PointCloud", "Rendering", "Step", "Views", "dream", "dream_steps",
+    "load", "orbit", "render", "save",
+}  # fmt: skip
+
+
+def python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_exactly_these_names_are_public():
+    assert set(dreamsplat.__all__) == PUBLIC and len(dreamsplat.__all__) == len(PUBLIC)
+    assert all(getattr(dreamsplat, name) is not None for name in PUBLIC)
+    assert {name for name in dir(dreamsplat) if not name.startswith("_")} == PUBLIC
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"PRESETS"}))
+def test_every_public_name_is_documented(name):
+    value = getattr(dreamsplat, name)
+    assert (inspect.getdoc(value) or "").splitlines()[:1] not in ([], [""])
+    if inspect.isclass(value):
+        source = inspect.getsource(value)
+        for field in value.__dataclass_fields__:
+            if field in value.__annotations__:
+                documented = source.split(f"    {field}: ", 1)[1].split("\n", 1)[1].lstrip().startswith('"""')
+                assert documented, f"{name}.{field} has no docstring below it"
+
+
+@pytest.mark.parametrize(
+    "first", ["dreamsplat.render.reference", "dreamsplat.render", "dreamsplat.dream", "dreamsplat.cli"]
+)
+def test_dream_and_render_are_functions_whatever_was_imported_first(first):
+    assert (
+        python(
+            f"import {first}, dreamsplat, inspect; from dreamsplat import render; import dreamsplat.render, dreamsplat.dream;"
+            "print(*(inspect.isfunction(f) for f in (render, dreamsplat.render, dreamsplat.dream, dreamsplat.dream_steps)))"
+        ).split()
+        == ["True"] * 4
+    )
+
+
+def test_an_unknown_name_is_an_attribute_error_that_lists_the_public_ones():
+    with pytest.raises(AttributeError, match="no attribute 'generate_asset'. Public names: .*dream"):
+        dreamsplat.generate_asset  # noqa: B018
+
+
+def test_importing_the_package_imports_no_model_code_and_reads_no_weights():
+    loaded = python("import dreamsplat, sys; print(*(m for m in sys.modules if m.startswith('dreamsplat.')))").split()
+    assert loaded == []
+    every = "import sys; from dreamsplat import *; print(*sys.modules)"
+    assert not set(python(every).split()) & {"safetensors.torch", "tyro", "diffusers", "transformers", "torchvision"}
+
+
+def test_the_public_names_cost_less_than_half_a_second_beyond_torch():
+    program = (
+        "import time, torch, numpy, scipy.spatial; start = time.process_time(); from dreamsplat import *;"
+        "print(time.process_time() - start)"
+    )
+    assert min(float(python(program)) for _ in range(2)) < 0.5
+
+
+def test_the_version_is_that_of_the_installed_package():
+    try:
+        assert version("dreamsplat") == dreamsplat.__version__
+    except PackageNotFoundError:
+        pytest.skip("run from the source tree")
+
+
+def test_the_package_is_marked_as_typed():
+    assert (Path(dreamsplat.__file__).parent / "py.typed").exists()
