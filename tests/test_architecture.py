@@ -12,7 +12,18 @@ import dreamsplat
 ROOT = Path(dreamsplat.__file__).parent
 LAYERS = [
     {"errors", "types"},
-    {"geometry", "cameras", "prompts", "lift", "params", "densify", "spherical_harmonics", "noise"},
+    {
+        "geometry",
+        "cameras",
+        "prompts",
+        "lift",
+        "params",
+        "densify",
+        "spherical_harmonics",
+        "noise",
+        "devices",
+        "schedule",
+    },
     {"render", "guidance", "priors2d", "priors3d", "formats", "world"},
     {"dream", "config", "runs"},
     {"cli", "doctor", "generate", "progress"},
@@ -20,7 +31,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 WITHIN = {
-    "priors2d": {"guidance", "world"},
+    "priors2d": {"render", "world"},
     "priors3d": {"world"},
     "guidance": {"priors2d"},
     "world": {"render", "formats"},

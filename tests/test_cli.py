@@ -1,4 +1,4 @@
-"""The command line: what it writes, what it prints, and how it fails. The method itself is replaced by a few quick steps."""
+"""The command line: what it writes, what it prints, how it fails. Mostly with a few quick steps for the method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from dreamsplat import cli, doctor, generate, progress
+from dreamsplat import cli, doctor, generate, progress, runs
 from dreamsplat.config import PRESETS, DreamConfig
 from dreamsplat.errors import DeviceUnavailable, UnknownWord
 from dreamsplat.formats import load, save
@@ -52,7 +52,7 @@ def run(capsys) -> Run:
 
 @pytest.fixture
 def quick_steps(monkeypatch, random_gaussians) -> Callable[..., list[DreamConfig]]:
-    """`quick_steps(before={"distil": error})` replaces the method; returns the list of configurations it was asked for."""
+    """`quick_steps(before={"distil": error})` replaces the method; returns what it was asked for."""
 
     def replace(before: dict[str, BaseException] | None = None, watch: Callable[[Step], None] = lambda step: None):
         asked: list[DreamConfig] = []
@@ -73,6 +73,11 @@ def quick_steps(monkeypatch, random_gaussians) -> Callable[..., list[DreamConfig
         return asked
 
     return replace
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image).astype(int)
 
 
 def is_one_error(err: str) -> bool:
@@ -147,19 +152,22 @@ def test_the_first_picture_and_asset_are_on_disk_before_the_first_optimisation_s
     assert seen == [("cloud", 0, False), ("lift", 0, False), ("distil", 1, True), ("distil", 2, True)]
 
 
-def test_the_preview_shows_three_rows_of_six_views(run, quick_steps, tmp_path):
+def test_the_preview_has_rows_for_cloud_start_and_result_seen_from_six_sides(run, quick_steps, monkeypatch, tmp_path):
+    sheets = []
+    draw = runs.contact_sheet
+    monkeypatch.setattr(
+        runs, "contact_sheet", lambda rows, columns: sheets.append((rows, columns)) or draw(rows, columns)
+    )
     quick_steps()
     run("generate", "a red mushroom", "--out", tmp_path)
-    preview = np.asarray(Image.open(tmp_path / "preview.png"))
-    from dreamsplat.runs import BACKDROP
-
-    backdrop = (np.abs(preview - 255 * np.array(BACKDROP)).max(-1) <= 1).astype(int)
-    corners = (np.diff(backdrop, axis=0, prepend=0) == 1)[:, 1:] & (np.diff(backdrop, axis=1) == 1)[:, :]
-    starts = np.argwhere(corners[: preview.shape[0] - 100])
-    rows, columns = (sorted({int(c) for c in starts[:, axis]}) for axis in (0, 1))
-    assert preview.shape[0] > 3 * 192 and preview.shape[1] > 6 * 192
-    assert len([r for r in rows if list(starts[:, 0]).count(r) == 6]) == 3
-    assert len([c for c in columns if list(starts[:, 1]).count(c) == 3]) == 6
+    for rows, columns in sheets:
+        assert [label.split()[0] for label, _ in rows[:2]] == ["3D", "initial"] and len(rows) == 3 and len(columns) == 6
+        for _, images in rows:
+            assert images.shape == (6, 192, 192, 3)
+            assert all(not torch.equal(images[0], other) for other in images[1:])
+            assert (images - torch.tensor(runs.BACKDROP)).abs().amax() > 0.2
+    assert [rows[2][0].split()[0] for rows, _ in sheets] == ["now", "final"]
+    assert pixels(tmp_path / "preview.png").shape == draw(*sheets[-1]).shape
 
 
 def test_dry_run_prints_the_configuration_that_a_run_writes(run, quick_steps, tmp_path):
@@ -245,7 +253,8 @@ def test_ctrl_c_keeps_what_is_there(run, quick_steps, tmp_path):
     code, _, err = run("generate", "a red mug", "--out", tmp_path / "run")
     assert code == 130 and "stopped" in err and "Traceback" not in err
     assert len(load(tmp_path / "run" / "asset.ply")) == 30
-    assert Image.open(tmp_path / "run" / "preview.png").size > (6 * 192, 3 * 192)
+    with Image.open(tmp_path / "run" / "preview.png") as preview:
+        assert preview.width > 6 * 192 and preview.height > 3 * 192
     assert json.loads((tmp_path / "run" / "config.json").read_text())["prompt"] == "a red mug"
 
 
@@ -306,7 +315,7 @@ def test_a_rendered_picture_follows_size_azimuth_and_background(run, asset, tmp_
         code, out, err = run("render", asset, "--out", tmp_path / f"{azimuth}.png", "--azimuth-deg", azimuth,
                              "--size", 64, "--background", 0, 0, 1)  # fmt: skip
         assert code == 0 and out.strip() == str(tmp_path / f"{azimuth}.png"), err
-        pictures[azimuth] = np.asarray(Image.open(tmp_path / f"{azimuth}.png")).astype(int)
+        pictures[azimuth] = pixels(tmp_path / f"{azimuth}.png")
     assert pictures[0].shape == (64, 64, 3) and pictures[0][0, 0].tolist() == [0, 0, 255]
     assert np.abs(pictures[0] - pictures[90]).max() > 20 and np.abs(pictures[0] - pictures[360]).max() <= 1
 

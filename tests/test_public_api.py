@@ -13,8 +13,8 @@ import pytest
 import dreamsplat
 
 PUBLIC = {
-    "PRESETS", "Cameras", "DreamConfig", "Gaussians", "PointCloud", "Rendering", "Step", "Views", "dream", "dream_steps",
-    "load", "orbit", "render", "save",
+    "PRESETS", "Cameras", "DreamConfig", "Gaussians", "PointCloud", "Rendering", "Step", "Views",
+    "dream", "dream_steps", "load", "orbit", "render", "save",
 }  # fmt: skip
 
 
@@ -42,17 +42,14 @@ def test_every_public_name_is_documented(name):
                 assert documented, f"{name}.{field} has no docstring below it"
 
 
-@pytest.mark.parametrize(
-    "first", ["dreamsplat.render.reference", "dreamsplat.render", "dreamsplat.dream", "dreamsplat.cli"]
-)
+@pytest.mark.parametrize("first", ["dreamsplat.render.reference", "dreamsplat.dream", "dreamsplat.cli"])
 def test_dream_and_render_are_functions_whatever_was_imported_first(first):
-    assert (
-        python(
-            f"import {first}, dreamsplat, inspect; from dreamsplat import render; import dreamsplat.render, dreamsplat.dream;"
-            "print(*(inspect.isfunction(f) for f in (render, dreamsplat.render, dreamsplat.dream, dreamsplat.dream_steps)))"
-        ).split()
-        == ["True"] * 4
+    program = (
+        f"import {first}, inspect, dreamsplat as d; from dreamsplat import render; import dreamsplat.render;"
+        "import dreamsplat.dream;"
+        "print([inspect.isfunction(f) for f in (render, d.render, d.dream, d.dream_steps)])"
     )
+    assert python(program).strip() == str([True] * 4)
 
 
 def test_an_unknown_name_is_an_attribute_error_that_lists_the_public_ones():
@@ -60,11 +57,11 @@ def test_an_unknown_name_is_an_attribute_error_that_lists_the_public_ones():
         dreamsplat.generate_asset  # noqa: B018
 
 
-def test_importing_the_package_imports_no_model_code_and_reads_no_weights():
+def test_importing_the_package_imports_nothing_else_and_its_names_nothing_heavy():
     loaded = python("import dreamsplat, sys; print(*(m for m in sys.modules if m.startswith('dreamsplat.')))").split()
     assert loaded == []
     every = "import sys; from dreamsplat import *; print(*sys.modules)"
-    assert not set(python(every).split()) & {"safetensors.torch", "tyro", "diffusers", "transformers", "torchvision"}
+    assert not set(python(every).split()) & {"tyro", "rich", "imageio_ffmpeg", "diffusers", "transformers"}
 
 
 def test_the_public_names_cost_less_than_half_a_second_beyond_torch():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from dreamsplat.config import PRESETS, DreamConfig, to_json
+from dreamsplat.config import PRESETS, DreamConfig
 from dreamsplat.dream import dream_steps
 from dreamsplat.errors import InvalidInput
 from dreamsplat.progress import show_progress
@@ -52,15 +53,16 @@ def generate(arguments: Sequence[str]) -> int:
     """
     args = parse(arguments)
     config = args.config()
+    resolved = json.dumps(config.to_json(), indent=2)
     if args.dry_run:
-        print(to_json(config))
+        print(resolved)
         return 0
     run = open_run(args.out, args.overwrite)
     try:
         with show_progress() as report:
             for number, step in enumerate(dream_steps(config)):
                 if number == 0:  # The prompt and the device are good: only now is an earlier run's result given up.
-                    run.start(to_json(config))
+                    run.start(resolved)
                 run.record(step)
                 report(step)
         print("drawing the turntable", file=sys.stderr)

@@ -53,7 +53,7 @@ def _live_bar(console: Console) -> Iterator[Report]:
     pace = _Pace()
     columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}")]
     with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
-        task = bar.add_task("loading models", total=None, numbers="")
+        task = bar.add_task("models and 3D prior", total=None, numbers="")
 
         def report(step: Step) -> None:
             counted = f"step {step.index}/{step.total}, " if step.stage == "distil" else ""

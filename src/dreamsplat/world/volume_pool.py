@@ -1,4 +1,4 @@
-"""Captioned volumes of the world for training the 3D model, kept as latents that any colour can be painted into."""
+"""Captioned volumes of the world for training the 3D model, in layers and latents that any colour can be painted into."""
 
 from __future__ import annotations
 
@@ -33,18 +33,10 @@ class VolumePool:
         """The objects that a tensor of indices selects."""
         return VolumePool(self.distance[index], self.layers[index], self.category[index])
 
-    def paint(self, generator: torch.Generator) -> tuple[Volume, Tensor]:
-        """Every object once, in a random colour that its category is trained in, and its packed condition [M, 8]."""
-        colour, rgb = draw_colours(self.category, generator)
-        packed = torch.zeros(len(self.category), CONDITION_SIZE)
-        packed[:, 0], packed[:, 1] = colour + 1, self.category + 1
-        return Volume(self.distance.float(), paint_layers(self.layers.float(), rgb)), packed
-
-    def batch(self, count: int, code: VolumeCode, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Latents [count, S + T] and packed conditions [count, 8] of a random batch."""
-        chosen = self.rows(torch.randint(len(self.category), (count,), generator=generator))
-        volume, packed = chosen.paint(generator)
-        return code.encode(volume), packed
+    def paint(self, generator: torch.Generator) -> Volume:
+        """Every object once, in a random colour that its category is trained in."""
+        _, rgb = draw_colours(self.category, generator)
+        return Volume(self.distance.float(), paint_layers(self.layers.float(), rgb))
 
 
 def draw_volumes(
@@ -67,9 +59,48 @@ def draw_volumes(
 def fit_code(pool: VolumePool, generator: torch.Generator, rows: int = 2400) -> VolumeCode:
     """The principal components of (at most) `rows` painted objects, scaled so that latents have an rms of 0.5."""
     chosen = pool.rows(torch.randperm(len(pool.category), generator=generator)[:rows])
-    volume, _ = chosen.paint(generator)
+    volume = chosen.paint(generator)
     shape_mean, shape_basis, shape_scales = principal_components(volume.distance, SHAPE_LATENT)
     rgb_mean, rgb_basis, rgb_scales = principal_components(volume.rgb.flatten(1), COLOUR_LATENT)
     code = VolumeCode(shape_mean, shape_basis, rgb_mean, rgb_basis, torch.cat([shape_scales, rgb_scales]))
     rms = code.encode(volume).square().mean().sqrt() / 0.5
     return VolumeCode(shape_mean, shape_basis * rms, rgb_mean, rgb_basis * rms, code.scales * rms)
+
+
+@dataclass(frozen=True)
+class LatentPool:
+    """The latents of many objects, ready to be painted: the colour's latent is affine in the caption's colour."""
+
+    shape: Tensor
+    """[M, S]"""
+    colour: Tensor
+    """[M, T] of the objects in black."""
+    colour_by_rgb: Tensor
+    """[M, 3, T] added per unit of red, green and blue."""
+    category: Tensor
+    """[M] index into CATEGORY_NAMES."""
+
+    def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Latents [count, S + T] and packed conditions [count, 8] of a random batch in trained colours."""
+        rows = torch.randint(len(self.category), (count,), generator=generator)
+        colour, rgb = draw_colours(self.category[rows], generator)
+        painted = self.colour[rows] + (rgb[:, :, None] * self.colour_by_rgb[rows]).sum(1)
+        packed = torch.zeros(count, CONDITION_SIZE)
+        packed[:, 0], packed[:, 1] = colour + 1, self.category[rows] + 1
+        return torch.cat([self.shape[rows], painted], dim=1), packed
+
+
+def encode_pool(pool: VolumePool, code: VolumeCode, block: int = 256) -> LatentPool:
+    """The latents of a pool's objects."""
+    shapes, colours, slopes = [], [], []
+    for rows in torch.arange(len(pool.category)).split(block):
+        part = pool.rows(rows)
+        layers, distance = part.layers.float(), part.distance.float()
+        in_black, *in_primaries = (
+            code.encode(Volume(distance, paint_layers(layers, rgb.expand(len(rows), 3))))
+            for rgb in (torch.zeros(3), *torch.eye(3))
+        )
+        shapes.append(in_black[:, : code.shape_size])
+        colours.append(in_black[:, code.shape_size :])
+        slopes.append(torch.stack([(z - in_black)[:, code.shape_size :] for z in in_primaries], dim=1))
+    return LatentPool(torch.cat(shapes), torch.cat(colours), torch.cat(slopes), pool.category)

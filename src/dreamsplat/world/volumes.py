@@ -117,6 +117,11 @@ class VolumeCode:
     scales: Tensor
     """[S + T] length of each basis row; latents are coordinates divided by it."""
 
+    @property
+    def shape_size(self) -> int:
+        """S, the length of the shape's part of a latent."""
+        return len(self.shape_basis)
+
     def encode(self, volume: Volume) -> Tensor:
         """Latents [B, S + T]."""
         shape = (volume.distance - self.shape_mean) @ self.shape_basis.T
@@ -125,7 +130,7 @@ class VolumeCode:
 
     def decode(self, z: Tensor) -> Volume:
         """Volumes of latents z [B, S + T]."""
-        shape, colour = z.split([len(self.shape_basis), len(self.rgb_basis)], dim=1)
+        shape, colour = z.tensor_split([self.shape_size], dim=1)
         distance = self.shape_mean + shape @ self.shape_basis
         rgb = self.rgb_mean + colour @ self.rgb_basis
         return Volume(distance.clamp(-1, 1), rgb.reshape(len(z), -1, 3).clamp(0, 1))

@@ -1,0 +1,129 @@
+"""The whole loop, in seconds: a hand-made cloud and a 2D prior in closed form."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import pytest
+import torch
+from analytic import GaussianPrior
+
+from dreamsplat import DreamConfig, dream, dream_steps
+from dreamsplat.cameras import CameraRange
+from dreamsplat.config import Lift
+from dreamsplat.densify import DensifyConfig
+from dreamsplat.errors import DeviceUnavailable, InvalidInput
+from dreamsplat.guidance import SDS, SJC
+from dreamsplat.params import LearningRates
+from dreamsplat.priors3d import AbstractCloudPrior
+from dreamsplat.types import PointCloud, Step
+
+
+@dataclass(frozen=True)
+class BallPrior(AbstractCloudPrior):
+    """A dark ball of points; the generator decides where they are."""
+
+    points: int = 200
+
+    def load(self, device: torch.device) -> AbstractCloudPrior:
+        return self
+
+    def sample(self, prompt: str, generator: torch.Generator) -> PointCloud:
+        xyz = torch.nn.functional.normalize(torch.randn(self.points, 3, generator=generator), dim=1)
+        return PointCloud(0.5 * xyz, torch.full_like(xyz, 0.2))
+
+
+CONFIG = DreamConfig(
+    prompt="anything", steps=40, views=2, render_size=16, device="cpu",
+    prior3d=BallPrior(), prior2d=GaussianPrior(mean=0.8, spread=0.3),  # type: ignore[arg-type]
+    loss=SDS(guidance_scale=1.0),
+    cameras=CameraRange(distance=(2.0, 2.0), fov_y_deg=(40.0, 40.0)),
+    lift=Lift(candidates=2000, radius=0.05, world_scale=1.0),
+    rates=LearningRates(sh_dc=0.05, opacities=0.05),
+    densify=DensifyConfig(stop=0),
+)  # fmt: skip
+
+
+def _same(a: Step, b: Step) -> bool:
+    pairs = zip(vars(a.gaussians).values(), vars(b.gaussians).values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize("loss", [SDS(guidance_scale=1.0), SJC(guidance_scale=1.0)])
+def test_distillation_brings_renderings_to_the_mean_of_the_prior(loss: SDS | SJC) -> None:
+    steps = list(dream_steps(dataclasses.replace(CONFIG, loss=loss, steps=80)))
+    # Where the ball covers the picture, its colour was 0.2 and the prior's images are 0.8 everywhere.
+    inside = [s.rendering.rgb[:, 6:10, 6:10].mean().item() for s in steps if s.rendering is not None]
+    assert inside[0] < 0.4
+    assert abs(inside[-1] - 0.8) < 0.12
+
+
+def test_each_step_is_yielded_with_what_it_did() -> None:
+    first, *rest = dream_steps(dataclasses.replace(CONFIG, steps=3))
+    assert first.stage == "lift" and first.index == 0 and first.cloud is not None and first.rendering is None
+    assert [s.stage for s in rest] == ["distil"] * 3 and [s.index for s in rest] == [1, 2, 3]
+    assert all(s.rendering is not None and s.rendering.rgb.shape == (2, 16, 16, 3) for s in rest)
+    assert all({"gradient_norm", "sigma", "gaussians"} <= s.metrics.keys() for s in rest)
+    assert not any(t.requires_grad for t in vars(rest[-1].gaussians).values())
+
+
+def test_the_same_seed_gives_the_same_asset_and_another_seed_another() -> None:
+    config = dataclasses.replace(CONFIG, steps=5)
+    (*_, a), (*_, b) = dream_steps(config), dream_steps(config)
+    *_, other = dream_steps(dataclasses.replace(config, seed=1))
+    assert _same(a, b) and not _same(a, other)
+
+
+def test_the_global_random_state_is_neither_read_nor_changed() -> None:
+    config = dataclasses.replace(CONFIG, steps=2)
+    torch.manual_seed(1)
+    *_, a = dream_steps(config)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    *_, b = dream_steps(config)
+    assert _same(a, b) and torch.equal(before, torch.get_rng_state())
+
+
+def test_the_network_runs_once_per_step_however_clean_the_image_is() -> None:
+    calls = 0
+
+    class Counting(GaussianPrior):
+        def load(self, device: torch.device):  # noqa: ANN202
+            prior = super().load(device)
+            denoise = prior.denoise
+
+            def counted(*args: torch.Tensor) -> torch.Tensor:
+                nonlocal calls
+                calls += 1
+                return denoise(*args)
+
+            prior.denoise = counted  # type: ignore[method-assign]
+            return prior
+
+    list(dream_steps(dataclasses.replace(CONFIG, prior2d=Counting(), steps=7, loss=SDS(guidance_scale=5.0))))  # type: ignore[arg-type]
+    assert calls == 7
+
+
+def test_densification_adds_gaussians_up_to_its_cap() -> None:
+    densify = DensifyConfig(start=4, stop=30, every=5, grad_threshold=1e-9, min_opacity=0.0, max_gaussians=400)
+    *_, last = dream_steps(dataclasses.replace(CONFIG, densify=densify, steps=30, lift=Lift(candidates=0)))
+    assert 200 < len(last.gaussians) <= 400
+
+
+def test_higher_harmonics_are_optimised_when_asked_for() -> None:
+    config = dataclasses.replace(CONFIG, lift=dataclasses.replace(CONFIG.lift, sh_degree=2), steps=5)
+    gaussians = dream(config)
+    assert gaussians.sh.shape[1] == 9 and bool((gaussians.sh[:, 1:] != 0).any())
+
+
+@pytest.mark.parametrize("prompt", ["", "   "])
+def test_an_empty_prompt_is_refused(prompt: str) -> None:
+    with pytest.raises(InvalidInput, match="prompt: empty"):
+        next(dream_steps(dataclasses.replace(CONFIG, prompt=prompt)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_missing_device_is_named() -> None:
+    with pytest.raises(DeviceUnavailable, match="'cuda' was asked for"):
+        next(dream_steps(dataclasses.replace(CONFIG, device="cuda")))
