@@ -1,4 +1,7 @@
 # Two commands to know: `make demo` and `make test`. Both start from nothing but Python >= 3.11 and a C++ compiler.
+#
+# PyPI's torch for Linux is the CUDA build, of several GB. To get the small CPU build from PyTorch's own index:
+#     PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +12,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # compiled kernel and the weights included. Any change of a source file installs it again (the kernel's build is kept).
 SOURCES := pyproject.toml constraints/cpu.txt $(wildcard README.md CMakeLists.txt) \
            $(shell find src -type f -not -path '*/__pycache__/*' -not -name '*.so' -not -name '.*')
-INSTALL = $(BIN)/python -m pip install --quiet -c constraints/cpu.txt
+INSTALL = @echo "Installing into $(VENV): a minute or two the first time." && \
+          $(BIN)/python -m pip install --quiet -c constraints/cpu.txt
 
 .PHONY: help demo test test-slow lint format type weights bench clean
 help:  ## List the targets.
@@ -36,8 +40,9 @@ format: $(VENV)/installed-dev  ## Mend what can be mended by itself.
 type: $(VENV)/installed-dev  ## Check types (pyright fetches its own program on first use).
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-weights: $(VENV)/installed-dev  ## Train the bundled models, or go on training them: hours.
-	$(BIN)/dreamsplat train-world
+weights: $(VENV)/installed-dev  ## Train both bundled models for an hour each, or go on training them.
+	$(BIN)/dreamsplat train-world volume
+	$(BIN)/dreamsplat train-world image
 
 bench: $(VENV)/installed-dev  ## Measure quality and speed.
 	$(BIN)/python benchmarks/quality.py
@@ -46,8 +51,8 @@ clean:  ## Remove the virtual environment and the build.
 	rm -rf $(VENV) build
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dreamsplat needs Python >= 3.11: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(SOURCES) | $(BIN)/python
 	$(INSTALL) ".[video]"

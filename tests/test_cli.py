@@ -268,8 +268,9 @@ def test_ctrl_c_before_there_are_gaussians_writes_no_asset(run, quick_steps, tmp
 
 
 def test_two_real_steps_with_one_seed_give_the_same_asset_twice(run, tmp_path):
+    few = ("--steps", 2, "--prior3d.sampling-steps", 3, "--prior3d.points", 512)
     for name in ("a", "b"):
-        code, _, err = run("generate", "a red mushroom", "--out", tmp_path / name, "--steps", 2)
+        code, _, err = run("generate", "a red mushroom", "--out", tmp_path / name, *few)
         assert code == 0, err
     assert (tmp_path / "a" / "asset.ply").read_bytes() == (tmp_path / "b" / "asset.ply").read_bytes()
 

@@ -153,14 +153,18 @@ def words(arguments: Sequence[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class TrainWorld:
-    """Train the bundled models, or go on training them."""
-
-
 def train_world(arguments: Sequence[str]) -> int:
-    """`dreamsplat train-world`: train the bundled models."""
-    tyro.cli(TrainWorld, args=arguments, prog="dreamsplat train-world")
+    """`dreamsplat train-world`: train a bundled model for a stretch, and print the path of its weights."""
+    from dreamsplat.world.stretches import ImageStretch, VolumeStretch, train_image, train_volume
+
+    args = tyro.extras.subcommand_cli_from_dict(
+        {"image": ImageStretch, "volume": VolumeStretch},
+        args=arguments,
+        prog="dreamsplat train-world",
+        description="Train a bundled model for a stretch, or go on training it: image (2D) or volume (3D).",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    print(train_image(args) if isinstance(args, ImageStretch) else train_volume(args))
     return 0
 
 

@@ -26,7 +26,7 @@ class Generate(DreamConfig):
     """Make a 3D asset from a prompt: asset.ply, preview.png, a turntable, config.json and metrics.jsonl in a folder."""
 
     # Derived from DreamConfig so that every setting is a flag of the same name, and documented in one place.
-    prompt: tyro.conf.Positional[str]
+    prompt: tyro.conf.Positional[str] = ""  # `parse` makes it required.
     """What to make, such as "a red mushroom". `dreamsplat words` lists what the bundled models know."""
     out: Path
     """Folder for the results; made if it does not exist."""

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from dreamsplat.types import Step
 
-STAGES = {"cloud": "3D prior", "lift": "lift to Gaussians", "distil": "distil"}
+STAGES = {"lift": "lift to Gaussians", "distil": "distil"}
 """What each stage is called."""
 LINE_SECONDS = 5.0
 """Between two plain lines."""
@@ -40,8 +40,7 @@ class _Pace:
     def describe(self, step: Step) -> str:
         if step.stage != "distil":
             self._start = (step.index, time.monotonic())
-            points = f"{len(step.cloud):,} points" if step.cloud is not None else ""
-            return points if step.stage == "cloud" else f"{len(step.gaussians):,} Gaussians"
+            return f"{len(step.gaussians):,} Gaussians"
         index, moment = self._start
         per_second = (step.index - index) / max(time.monotonic() - moment, 1e-9)
         left = (step.total - step.index) / max(per_second, 1e-9)

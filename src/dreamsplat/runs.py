@@ -86,19 +86,19 @@ class RunFolder:
         numbers = {name: value if math.isfinite(value) else None for name, value in step.metrics.items()}
         line = {"stage": step.stage, "step": step.index, "seconds": round(seconds, 3), "gaussians": len(step.gaussians)}
         self._append("metrics.jsonl", json.dumps(line | numbers))
-        if step.cloud is not None and "cloud" not in self._rows:
-            label = f"3D prior\n{len(step.cloud):,} points"
-            self._rows["cloud"] = (label, draw_points(step.cloud, self._preview_cameras()))
         if step.stage == "lift":
+            if step.cloud is not None:
+                label = f"3D prior\n{len(step.cloud):,} points"
+                self._rows["cloud"] = (label, draw_points(step.cloud, self._preview_cameras()))
             label = f"initial\n{len(step.gaussians):,} Gaussians"
             self._rows["initial"] = (label, draw(step.gaussians, self._preview_cameras()))
             self.refresh("now")
-        elif step.stage == "distil" and time.monotonic() >= self._next_refresh:
+        elif time.monotonic() >= self._next_refresh:
             self.refresh("now")
 
     def refresh(self, word: str) -> bool:
         """Write asset and preview as they stand, the last row labelled `word`; returns whether there was anything."""
-        if self._latest is None or self._latest.stage == "cloud":
+        if self._latest is None:
             return False
         start = time.monotonic()
         step = self._latest

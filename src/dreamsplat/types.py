@@ -193,7 +193,7 @@ class Step:
     """What `dream_steps` yields after each stage and each optimisation step."""
 
     stage: str
-    """"cloud", "lift" or "distil"."""
+    """"lift" once, when the first Gaussians are there; then "distil"."""
     index: int
     """Optimisation steps done so far, 0 to `total`."""
     total: int
@@ -201,7 +201,7 @@ class Step:
     gaussians: Gaussians
     """The asset as it stands; detached."""
     cloud: PointCloud | None
-    """The 3D prior's point cloud, at the "cloud" and "lift" stages only."""
+    """The 3D prior's point cloud before growing, world units; at the "lift" stage only."""
     rendering: Rendering | None
     """The renderings that this step optimised, detached; None before the first step."""
     metrics: dict[str, float]

@@ -27,12 +27,12 @@ class BundledImagePrior:
 
     view: ViewConditioning = "both"
     """How the view reaches the network."""
-    weights: Path = IMAGE_WEIGHTS
-    """The weights file."""
+    weights: Path | None = None
+    """A weights file of `dreamsplat train-world image`; None takes the one in the package."""
 
     def load(self, device: torch.device) -> AbstractImagePrior:
         """The model on a device."""
-        return _Bundled(read_image_model(self.weights).to(device), self.view, device)
+        return _Bundled(read_image_model(self.weights or IMAGE_WEIGHTS).to(device), self.view, device)
 
 
 def premultiplied(rendering: Rendering) -> Tensor:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dreamsplat.errors import FileProblem
+from dreamsplat.formats.atomic import replacing
 from dreamsplat.world.unet import ImageDenoiser, UNetConfig
 from dreamsplat.world.volume_model import VolumeDenoiser, VolumeModelConfig
 from dreamsplat.world.volumes import VolumeCode
@@ -68,9 +69,8 @@ def training_record(path: Path) -> dict[str, float]:
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {key: json.dumps(value) for key, value in metadata.items()})
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, {key: json.dumps(value) for key, value in metadata.items()})
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict]:

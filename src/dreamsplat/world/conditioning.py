@@ -54,23 +54,28 @@ def pack_condition(captions: list[Caption], views: Views | None) -> Tensor:
     return packed
 
 
-def drop_conditions(packed: Tensor, generator: torch.Generator, *, words: float, view: float, camera: float) -> Tensor:
+def drop_conditions(
+    packed: Tensor, generator: torch.Generator, *, words: float, word: float, view: float, camera: float
+) -> Tensor:
     """Forget parts of conditions [B, 8] at random, so that each part can later be used, or left out, alone.
 
-    Classifier-free guidance (Ho & Salimans 2022) needs the caption to be droppable; comparing the paper's view words
-    with an exact camera needs each of those to be.
+    Classifier-free guidance (Ho & Salimans 2022) needs the caption to be droppable; hearing a colour without its
+    object, and an object without its colour, teaches that they combine; comparing the paper's view words with an exact
+    camera needs each of those to be droppable.
 
     Args:
         packed: the conditions.
         generator: source of randomness.
-        words: probability of dropping the whole caption (colour and category).
+        words: probability of dropping the whole caption.
+        word: probability of dropping the colour, and of dropping the category, on top of that.
         view: probability of dropping the view word.
         camera: probability of dropping the exact camera.
     """
-    keep_words, keep_view, keep_camera = (
-        (torch.rand(len(packed), 1, generator=generator) >= p).float() for p in (words, view, camera)
-    )
-    return torch.cat([packed[:, :2] * keep_words, packed[:, 2:3] * keep_view, packed[:, 3:] * keep_camera], dim=1)
+    probabilities = torch.tensor([words, word, word, view, camera])
+    keep = (torch.rand(len(packed), 5, generator=generator) >= probabilities).float()
+    both, colour, category, view_word, exact_camera = keep.split(1, dim=1)
+    kept = torch.cat([both * colour, both * category, view_word, exact_camera.expand(-1, 5)], dim=1)
+    return packed * kept
 
 
 class ConditionEncoder(nn.Module):

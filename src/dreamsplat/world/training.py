@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dreamsplat.errors import FileProblem
+from dreamsplat.formats.atomic import replacing
 from dreamsplat.world.diffusion import Noise, broadcast, denoising_loss
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -52,8 +54,10 @@ class TrainConfig:
 class Trainer:
     """A model, its average, its optimiser and its counters: everything a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, noise: Noise, config: TrainConfig, device: torch.device) -> None:
-        """Start from the model's weights, which the trainer owns from here on."""
+    def __init__(
+        self, model: nn.Module, noise: Noise, config: TrainConfig, device: torch.device, samples: int = 0
+    ) -> None:
+        """Start from the model's weights, which the trainer owns from here on and which have seen `samples`."""
         self.model = model.to(device)
         self.noise = noise
         self.config = config
@@ -62,14 +66,15 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
         )
-        self.samples = 0
+        self.samples = self.cold_start = samples
         self.seconds = 0.0
 
     def rate(self) -> float:
         """The learning rate at the samples seen so far."""
         c = self.config
         decay = max(self.samples / c.decay_samples, 1.0) ** -0.5
-        return c.learning_rate * decay * min(self.samples / c.warmup_samples + 1e-2, 1.0)
+        warm = (self.samples - self.cold_start) / c.warmup_samples
+        return c.learning_rate * decay * min(warm + 1e-2, 1.0)
 
     def step(self, clean: Tensor, packed: Tensor, generator: torch.Generator) -> float:
         """One optimisation step on a batch; returns the loss (about 1 for a network that has learned nothing)."""
@@ -81,12 +86,14 @@ class Trainer:
         loss = denoising_loss(estimate.float(), clean, sigma, self.noise.sigma_data)
         self.optimiser.zero_grad()
         loss.backward()
+        average_gradients(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
         self.optimiser.step()
-        self.samples += len(clean)
-        self._update_average(len(clean))
+        count = len(clean) * process_count()
+        self.samples += count
+        self._update_average(count)
         return float(loss.detach())
 
     @torch.no_grad()
@@ -104,10 +111,9 @@ class Trainer:
             for key in ("exp_avg", "exp_avg_sq"):
                 if key in state:
                     tensors[f"{key}.{name}"] = state[key]
-        counters = {"samples": self.samples, "seconds": self.seconds, "steps": self._optimiser_steps()}
-        partial = path.with_suffix(".partial")
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, {"counters": json.dumps(counters)})
-        partial.replace(path)
+        counters = self.record() | {"steps": self._optimiser_steps(), "cold_start": self.cold_start}
+        with replacing(path) as partial:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, partial, {"counters": json.dumps(counters)})
 
     def load(self, path: Path) -> None:
         """Continue from a file that `save` wrote."""
@@ -126,14 +132,36 @@ class Trainer:
                     "exp_avg": tensors[f"exp_avg.{name}"].to(p),
                     "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(p),
                 }
-        self.samples, self.seconds = counters["samples"], counters["seconds"]
+        self.samples, self.seconds = int(counters["samples"]), counters["seconds"]
+        self.cold_start = int(counters["cold_start"])
 
     def _optimiser_steps(self) -> float:
         return max((float(s["step"]) for s in self.optimiser.state.values()), default=0.0)
 
+    def record(self) -> dict[str, float]:
+        """How long this has trained: samples seen, and seconds spent in steps since the checkpoint was begun."""
+        return {"samples": self.samples, "seconds": round(self.seconds, 1)}
+
     def average_weights(self) -> dict[str, Tensor]:
         """The averaged weights in half precision, as they are shipped."""
         return {name: value.to(torch.float16).contiguous().cpu() for name, value in self.average.items()}
+
+
+def process_count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Give all processes that train together the mean of their gradients, sent in bfloat16."""
+    if process_count() == 1:
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients]).to(torch.bfloat16)
+    dist.all_reduce(flat)
+    means = (flat.float() / process_count()).split([g.numel() for g in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
+        gradient.copy_(mean.reshape(gradient.shape))
 
 
 def train(trainer: Trainer, batches: Batches, folder: Path, say: Callable[[str], None], seed: int) -> None:

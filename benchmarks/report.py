@@ -1,0 +1,138 @@
+"""What a benchmark run leaves for people: the table, the sheets of pictures, and where the numbers come from."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreamsplat.cameras import orbit
+from dreamsplat.errors import FileProblem
+from dreamsplat.formats import load
+from dreamsplat.formats.image import contact_sheet, write_png
+from dreamsplat.runs import draw
+
+RESULTS, RUN = "results.jsonl", "run.json"
+ROWS_PER_SHEET = 12
+AZIMUTHS = 6
+
+Result = dict[str, Any]
+"""One line of results.jsonl."""
+
+COLUMNS: dict[str, Callable[[Result, Result], float | None]] = {
+    "R-precision": lambda _, score: float(score["rank"] == 1),
+    "single views": lambda _, score: score["views_right"],
+    "colour": lambda _, score: float(score["colour_right"]),
+    "view agreement": lambda _, score: score["view_agreement"],
+    "Chamfer": lambda _, score: score["chamfer"],
+    "seconds": lambda result, _: result["seconds"],
+    "assets": lambda result, _: 1.0,
+}
+"""Column -> a number of one asset, from its result and its score; None where the asset has none."""
+
+
+def provenance(command: str) -> dict[str, str]:
+    """Where and when numbers are made: machine, commit, date, command."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    ).stdout.strip()  # fmt: skip
+    machine = f"{_processor()}, {len(os.sched_getaffinity(0))} cores"
+    if torch.cuda.is_available():
+        machine += f", {torch.cuda.get_device_name()}"
+    date = datetime.date.today().isoformat()
+    return {
+        "machine": f"{machine}, torch {torch.__version__}",
+        "commit": commit or "unknown",
+        "date": date,
+        "command": command,
+    }
+
+
+def read_results(folder: Path) -> list[Result]:
+    """All results of a run so far; the last line counts where one asset has several. None yet is an empty list."""
+    if not (folder / RESULTS).is_file():
+        return []
+    latest: dict[tuple[str, int], Result] = {}
+    for number, line in enumerate((folder / RESULTS).read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            result = json.loads(line)
+            latest[result["prompt"], result["seed"]] = result
+        except (ValueError, KeyError) as error:
+            raise FileProblem(f"{folder / RESULTS}: line {number} is not a result ({error}). Remove it.") from error
+    return list(latest.values())
+
+
+def table(folders: Sequence[Path]) -> str:
+    """The markdown table of one or more runs: the 3D prior alone (of the first run), then each run's assets.
+
+    Cells are means over the assets: of trained pairs / of held-out pairs.
+    """
+    runs = {folder: read_results(folder) for folder in folders}
+    for folder, results in runs.items():
+        if not results:
+            raise FileProblem(f"{folder}: no results. Expected a folder that benchmarks/quality.py wrote.")
+    lines = [f"| trained / held-out | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    first = runs[folders[0]]
+    if all(result["prior"] for result in first):
+        lines.append(_row("3D prior alone", first, "prior"))
+    lines += [_row(folder.name, results, "method") for folder, results in runs.items()]
+    notes = []
+    for folder in folders:
+        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        told = ", ".join(run[key] for key in ("machine", "date"))
+        notes.append(f"- {folder.name}: {told}, commit {run['commit']}: `{run['command']}`")
+    return "\n".join([*lines, "", *notes, ""])
+
+
+def _row(label: str, results: Sequence[Result], whose: str) -> str:
+    cells = []
+    for name, number in COLUMNS.items():
+        if name == "seconds" and whose == "prior":
+            cells.append("-")
+            continue
+        halves = []
+        for held_out in (False, True):
+            chosen = [number(r, r[whose]) for r in results if r["held_out"] == held_out]
+            numbers = [n for n in chosen if n is not None]
+            halves.append(_show(name, numbers) if numbers else "-")
+        cells.append(" / ".join(halves))
+    return f"| {label} | {' | '.join(cells)} |"
+
+
+def _show(name: str, numbers: list[float]) -> str:
+    if name == "assets":
+        return f"{len(numbers)}"
+    mean = sum(numbers) / len(numbers)
+    return f"{mean:.0f}" if name == "seconds" else f"{mean:.2f}"
+
+
+def write_sheets(folder: Path) -> list[Path]:
+    """Contact sheets of a run's assets, 12 to a sheet, 6 azimuths; labels say what the oracle read wrongly."""
+    results = read_results(folder)
+    views = orbit(AZIMUTHS, size=96)
+    paths = []
+    for start in range(0, len(results), ROWS_PER_SHEET):
+        rows = []
+        for result in results[start : start + ROWS_PER_SHEET]:
+            read_as = result["method"]["read_as"]
+            label = f"{result['prompt']}, seed {result['seed']}"
+            label += "" if read_as == result["prompt"] else f"\nread as {read_as}"
+            rows.append((label, draw(load(folder / result["asset"]), views.cameras)))
+        path = folder / f"sheet-{start // ROWS_PER_SHEET + 1:02d}.png"
+        write_png(contact_sheet(rows, [f"{azimuth:.0f} degrees" for azimuth in views.azimuth_deg % 360]), path)
+        paths.append(path)
+    return paths
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""The bundled world: procedural captioned objects, and the two diffusion models trained on them."""
