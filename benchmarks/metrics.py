@@ -31,6 +31,8 @@ DENSE_POINTS = 8192
 """Points that the other shape then consists of: with fewer, distances would mostly tell how far apart points lie."""
 REAL_OBJECTS = 64
 """Procedural objects per category that shapes are compared with."""
+COLOUR_OBJECTS = 6
+"""Procedural objects per caption that colours are compared with."""
 VISIBLE_OPACITY = 0.05
 """Gaussians fainter than this do not count as part of a shape."""
 
@@ -45,6 +47,8 @@ class Score:
     """The caption in the first place."""
     colour_right: bool
     """Whether the colour of that caption is the right one."""
+    colour_error: float
+    """Distance of its mean visible colour [3] from that of real objects of the caption, in display colours."""
     views_right: float
     """Share of the views that, each by itself, put the caption first."""
     view_agreement: float | None
@@ -58,7 +62,8 @@ def score(gaussians: Gaussians, prompt: str, oracle: Oracle, real_objects: int =
     asked = parse_caption(prompt)
     assert asked.colour is not None and asked.category is not None, f"{prompt}: expected a colour and an object"
     views = orbit(SECTORS, size=RESOLUTION)
-    verdict = oracle.judge(premultiplied(render(gaussians, views.cameras)))
+    z = premultiplied(render(gaussians, views.cameras))
+    verdict = oracle.judge(z)
 
     fit = verdict.captions()
     first = int(fit.argmax())
@@ -70,10 +75,26 @@ def score(gaussians: Gaussians, prompt: str, oracle: Oracle, real_objects: int =
         rank=1 + int((fit > fit[asked.colour, asked.category]).sum()),
         read_as=caption(colour, category),
         colour_right=colour == COLOUR_NAMES[asked.colour],
+        colour_error=float((_mean_colour(z) - _real_colour(prompt)).norm()),
         views_right=float(alone.float().mean()),
         view_agreement=float(azimuth_right.float().mean()) if CATEGORIES[name].has_front else None,
         chamfer=relative_chamfer(visible_points(gaussians, prompt), name, real_objects),
     )
+
+
+def _mean_colour(z: Tensor) -> Tensor:
+    """The mean colour [3] of all that model images z [B, 4, H, W] show; black if they show nothing."""
+    red, green, blue, alpha = z.sum(dim=(0, 2, 3)).unbind()
+    return torch.stack([red, green, blue]) / alpha.clamp_min(1e-6)
+
+
+@functools.cache
+def _real_colour(prompt: str) -> Tensor:
+    """The mean visible colour [3] of real objects of a caption."""
+    generator = torch.Generator().manual_seed(REFERENCE_SEED)
+    cameras = orbit(SECTORS, size=RESOLUTION).cameras
+    objects = [draw_instance(parse_caption(prompt), generator) for _ in range(COLOUR_OBJECTS)]
+    return torch.stack([_mean_colour(premultiplied(render(object_, cameras))) for object_ in objects]).mean(0)
 
 
 def visible_points(gaussians: Gaussians, name: str) -> Tensor:

@@ -37,6 +37,7 @@ from dreamsplat.lift import to_gaussians
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
 from dreamsplat.priors2d.bundled import ViewConditioning
 from dreamsplat.types import Gaussians
+from dreamsplat.world.bundle import IMAGE_WEIGHTS, VOLUME_WEIGHTS
 from dreamsplat.world.captions import parse_caption
 from dreamsplat.world.instances import draw_instance
 from dreamsplat.world.oracle import (
@@ -191,7 +192,11 @@ def open_folder(folder: Path, subject: str, config: DreamConfig, command: str) -
         InvalidInput: if they do not; results of different settings must not meet in one table row.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"subject": subject, "config": config.to_json(), "weights": weights(config)}
+    settings = {
+        "subject": subject,
+        "config": config.to_json(),
+        "weights": weights(config) if subject == "method" else {},
+    }
     settings["config"].pop("prompt")
     settings["config"].pop("seed")
     path = folder / RUN
@@ -206,9 +211,9 @@ def open_folder(folder: Path, subject: str, config: DreamConfig, command: str) -
 
 def weights(config: DreamConfig) -> dict[str, str]:
     """SHA-256 of the weights files that a configuration uses."""
-    paths = [config.prior3d.weights]
+    paths = [config.prior3d.weights or VOLUME_WEIGHTS]
     if isinstance(config.prior2d, BundledImagePrior):
-        paths.append(config.prior2d.weights)
+        paths.append(config.prior2d.weights or IMAGE_WEIGHTS)
     for path in paths:
         if not path.is_file():
             raise FileProblem(f"{path}: the weights are missing. Make them: dreamsplat train-world.")

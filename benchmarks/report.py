@@ -30,6 +30,7 @@ COLUMNS: dict[str, Callable[[Result, Result], float | None]] = {
     "R-precision": lambda _, score: float(score["rank"] == 1),
     "single views": lambda _, score: score["views_right"],
     "colour": lambda _, score: float(score["colour_right"]),
+    "colour error": lambda _, score: score["colour_error"],
     "view agreement": lambda _, score: score["view_agreement"],
     "Chamfer": lambda _, score: score["chamfer"],
     "seconds": lambda result, _: result["seconds"],

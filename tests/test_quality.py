@@ -41,13 +41,15 @@ def real(prompt: str, seed: int = 0) -> Gaussians:
 def test_a_real_object_scores_as_well_as_can_be(oracle: Oracle, prompt: str) -> None:
     got = score(real(prompt), prompt, oracle)
     assert got.rank == 1 and got.read_as == prompt and got.colour_right and got.views_right >= 0.75
+    assert got.colour_error < 0.08
     assert got.view_agreement is None if "mug" in prompt else (got.view_agreement or 0) >= 0.75
     assert 0.6 < got.chamfer < 1.5
 
 
 def test_an_object_is_not_retrieved_by_the_caption_of_another(oracle: Oracle) -> None:
     got = score(real("a blue car"), "a red duck", oracle)
-    assert got.rank > 10 and got.read_as == "a blue car" and not got.colour_right and got.chamfer > 2
+    assert got.rank > 10 and got.read_as == "a blue car" and not got.colour_right
+    assert got.colour_error > 0.2 and got.chamfer > 2
 
 
 def test_a_second_face_shows_in_the_view_agreement(oracle: Oracle) -> None:
@@ -98,7 +100,6 @@ def settings(folder: Path, **options: object) -> quality.Quality:
 def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run over two real objects."""
     monkeypatch.setattr(quality, "score", score)
-    monkeypatch.setattr(quality, "weights", lambda config: {})
     quality.run(settings(tmp_path), "the command")
     return tmp_path
 
@@ -133,7 +134,8 @@ def write_run(folder: Path, results: list[dict]) -> Path:
 
 
 def result(prompt: str, held_out: bool, rank: int, prior_rank: int, agreement: float | None) -> dict:
-    common = {"read_as": prompt, "colour_right": True, "views_right": 0.5, "chamfer": 1.25, "view_agreement": agreement}
+    common = {"read_as": prompt, "colour_right": True, "colour_error": 0.1, "views_right": 0.5, "chamfer": 1.25}
+    common["view_agreement"] = agreement
     scores = {"method": common | {"rank": rank}, "prior": common | {"rank": prior_rank}}
     return {"prompt": prompt, "seed": 0, "held_out": held_out, "seconds": 30.0} | scores
 

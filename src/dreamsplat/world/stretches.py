@@ -22,6 +22,7 @@ from dreamsplat.world.bundle import (
     read_image_model, read_volume_model, training_record, write_image_model, write_volume_model,
 )  # fmt: skip
 from dreamsplat.world.conditioning import drop_conditions
+from dreamsplat.world.parallel import process_rank, run_in_processes, wait_for_all
 from dreamsplat.world.renders import draw_pool
 from dreamsplat.world.training import TrainConfig, Trainer, train
 from dreamsplat.world.unet import ImageDenoiser, UNetConfig
@@ -44,6 +45,8 @@ class Stretch:
     """Seed of the objects and of the training; the samples seen so far are added, so every stretch sees new objects."""
     device: str = "cpu"
     """A torch device."""
+    processes: int = 1
+    """Processes that train together, one per core; each has batches (and a pool) of its own."""
     training: TrainConfig = field(default_factory=TrainConfig)
     """Length, rates and the like."""
 
@@ -56,7 +59,7 @@ class ImageStretch:
     """Folder, device, length, rates."""
     network: UNetConfig = field(default_factory=UNetConfig)
     """Sizes of the network, where nothing is there to go on from."""
-    batch: int = 64
+    batch: int = 32
     """Pictures per step."""
     instances: int = 160
     """Objects of each category in this stretch's pool."""
@@ -64,11 +67,15 @@ class ImageStretch:
     """Pictures of each object."""
 
 
+VOLUME_TRAINING = TrainConfig(minutes=20.0, learning_rate=1e-3, decay_samples=800_000, warmup_samples=20_000)
+"""Samples of the 3D model cost a hundredth of the 2D model's, so there are more of them."""
+
+
 @dataclass(frozen=True)
 class VolumeStretch:
     """Train the 3D model: caption -> volume."""
 
-    stretch: Stretch = field(default_factory=Stretch)
+    stretch: Stretch = field(default_factory=lambda: Stretch(training=VOLUME_TRAINING))
     """Folder, device, length, rates."""
     network: VolumeModelConfig = field(default_factory=VolumeModelConfig)
     """Sizes of the network, where nothing is there to go on from."""
@@ -80,13 +87,20 @@ class VolumeStretch:
 
 def train_image(settings: ImageStretch) -> Path:
     """Train the 2D model for a stretch and return the path of its weights."""
+    run_in_processes(settings.stretch.processes, _train_image, settings)
+    weights = settings.stretch.folder / "image.safetensors"
+    gallery.draw_image_samples(read_image_model(weights), settings.stretch.folder / "image-samples.png")
+    return weights
+
+
+def _train_image(settings: ImageStretch) -> None:
     stretch = settings.stretch
-    folder, weights = stretch.folder / "image", stretch.folder / "image.safetensors"
+    folder = stretch.folder / "image"
     model = read_image_model(stretch.start).requires_grad_(True) if stretch.start else ImageDenoiser(settings.network)
     trainer = _trainer(model, stretch)
     generator = _generator(stretch, folder)
-    say = _log.info
-    pool = draw_pool(settings.instances, settings.views, model.config.resolution, generator, progress=_progress("objects"))
+    size = model.config.resolution
+    pool = draw_pool(settings.instances, settings.views, size, generator, progress=_progress("objects"))
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
@@ -94,16 +108,23 @@ def train_image(settings: ImageStretch) -> Path:
             # Caption for guidance; view word and camera so that either can be used alone.
             yield z, drop_conditions(packed, generator, words=0.1, word=0.07, view=0.3, camera=0.15)
 
-    train(trainer, batches(), folder, say, stretch.seed)
-    write_image_model(weights, model.config, trainer.average_weights(), trainer.record())
-    gallery.draw_image_samples(read_image_model(weights), stretch.folder / "image-samples.png")
-    return weights
+    train(trainer, batches(), folder, _log.info, stretch.seed)
+    if process_rank() == 0:
+        weights = stretch.folder / "image.safetensors"
+        write_image_model(weights, model.config, trainer.average_weights(), trainer.record())
 
 
 def train_volume(settings: VolumeStretch) -> Path:
     """Train the 3D model for a stretch and return the path of its weights."""
+    run_in_processes(settings.stretch.processes, _train_volume, settings)
+    weights = settings.stretch.folder / "volume.safetensors"
+    gallery.draw_volume_samples(weights, settings.stretch.folder / "volume-samples.png")
+    return weights
+
+
+def _train_volume(settings: VolumeStretch) -> None:
     stretch = settings.stretch
-    folder, weights = stretch.folder / "volume", stretch.folder / "volume.safetensors"
+    folder = stretch.folder / "volume"
     generator = _generator(stretch, folder)
     pool = draw_volumes(settings.instances, generator, progress=_progress("objects"))
     if stretch.start:
@@ -120,9 +141,9 @@ def train_volume(settings: VolumeStretch) -> Path:
             yield z, drop_conditions(packed, generator, words=0.12, word=0.1, view=1.0, camera=1.0)
 
     train(trainer, batches(), folder, _log.info, stretch.seed)
-    write_volume_model(weights, model.config, trainer.average_weights(), code, trainer.record())
-    gallery.draw_volume_samples(weights, stretch.folder / "volume-samples.png")
-    return weights
+    if process_rank() == 0:
+        weights = stretch.folder / "volume.safetensors"
+        write_volume_model(weights, model.config, trainer.average_weights(), code, trainer.record())
 
 
 def _trainer(model: ImageDenoiser | VolumeDenoiser, stretch: Stretch) -> Trainer:
@@ -134,15 +155,16 @@ def _generator(stretch: Stretch, folder: Path) -> torch.Generator:
     """New objects for every stretch: the size of the log so far goes into the seed."""
     log = folder / "log.jsonl"
     lines = len(log.read_text().splitlines()) if log.exists() else 0
-    return torch.Generator().manual_seed(1_000_000 * stretch.seed + lines + 1)
+    return torch.Generator().manual_seed(1_000_000 * stretch.seed + 1_000 * process_rank() + lines + 1)
 
 
 def _code(folder: Path, fit: Callable[[], VolumeCode]) -> VolumeCode:
     """The code of earlier stretches in this folder, which the network's weights depend on; fitted the first time."""
     path = folder / "code.safetensors"
-    if not path.exists():
+    if process_rank() == 0 and not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         save_file(vars(fit()), path)
+    wait_for_all()
     return VolumeCode(**load_file(path))
 
 

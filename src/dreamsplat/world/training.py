@@ -1,7 +1,7 @@
-"""One resumable trainer for both bundled diffusion models: stretches of any length, a usable average at the end of each.
+"""One resumable trainer for both bundled diffusion models: stretches of any length, each with a usable average.
 
-A stretch loads the checkpoint if there is one, trains for a number of minutes, writes checkpoints on the way (atomically)
-and stops. The weights that are shipped are an exponential moving average whose memory is a fixed fraction of the
+A stretch loads the checkpoint if there is one, trains for a number of minutes, writes checkpoints on the way
+(atomically) and stops. The weights that are shipped are an exponential moving average whose memory is a fixed fraction of the
 training so far (Karras et al. 2024, "EDM2", section 3.1), so a longer training is simply continued.
 """
 
@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats.atomic import replacing
 from dreamsplat.world.diffusion import Noise, broadcast, denoising_loss
+from dreamsplat.world.parallel import average_gradients, process_count, process_rank, share_weights
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 """Yields clean samples [B, ...] and packed conditions [B, ...]."""
@@ -59,6 +59,7 @@ class Trainer:
     ) -> None:
         """Start from the model's weights, which the trainer owns from here on and which have seen `samples`."""
         self.model = model.to(device)
+        share_weights(self.model)
         self.noise = noise
         self.config = config
         self.device = device
@@ -76,8 +77,14 @@ class Trainer:
         warm = (self.samples - self.cold_start) / c.warmup_samples
         return c.learning_rate * decay * min(warm + 1e-2, 1.0)
 
-    def step(self, clean: Tensor, packed: Tensor, generator: torch.Generator) -> float:
-        """One optimisation step on a batch; returns the loss (about 1 for a network that has learned nothing)."""
+    def step(
+        self, clean: Tensor, packed: Tensor, generator: torch.Generator, stop: bool = False
+    ) -> tuple[float, bool]:
+        """One optimisation step on a batch.
+
+        Returns:
+            The loss (about 1 for a network that has learned nothing), and whether this or another process said `stop`.
+        """
         sigma = self.noise.draw_sigmas(len(clean), generator)
         normal = torch.randn(clean.shape, generator=generator)
         clean, packed, sigma, normal = (t.to(self.device) for t in (clean, packed, sigma, normal))
@@ -86,7 +93,7 @@ class Trainer:
         loss = denoising_loss(estimate.float(), clean, sigma, self.noise.sigma_data)
         self.optimiser.zero_grad()
         loss.backward()
-        average_gradients(self.model)
+        stop = average_gradients(self.model, stop)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
@@ -94,7 +101,7 @@ class Trainer:
         count = len(clean) * process_count()
         self.samples += count
         self._update_average(count)
-        return float(loss.detach())
+        return float(loss.detach()), stop
 
     @torch.no_grad()
     def _update_average(self, count: int) -> None:
@@ -147,52 +154,49 @@ class Trainer:
         return {name: value.to(torch.float16).contiguous().cpu() for name, value in self.average.items()}
 
 
-def process_count() -> int:
-    """How many processes train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def average_gradients(model: nn.Module) -> None:
-    """Give all processes that train together the mean of their gradients, sent in bfloat16."""
-    if process_count() == 1:
-        return
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients]).to(torch.bfloat16)
-    dist.all_reduce(flat)
-    means = (flat.float() / process_count()).split([g.numel() for g in gradients])
-    for gradient, mean in zip(gradients, means, strict=True):
-        gradient.copy_(mean.reshape(gradient.shape))
-
-
 def train(trainer: Trainer, batches: Batches, folder: Path, say: Callable[[str], None], seed: int) -> None:
     """Train for one stretch, resuming from and writing `folder`/checkpoint.safetensors and `folder`/log.jsonl."""
-    folder.mkdir(parents=True, exist_ok=True)
     checkpoint, config = folder / "checkpoint.safetensors", trainer.config
     if checkpoint.exists():
         trainer.load(checkpoint)
         say(f"resumed after {trainer.samples:,} samples, {trainer.seconds / 60:.0f} minutes")
-    generator = torch.Generator().manual_seed(seed + trainer.samples)
-    began = reported = saved = time.monotonic()
-    losses: list[float] = []
-    first = trainer.samples
-    with (folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps({"stretch": asdict(config), "samples": trainer.samples}) + "\n")
-        while time.monotonic() - began < config.minutes * 60:
-            clean, packed = next(batches)
-            tick = time.monotonic()
-            losses.append(trainer.step(clean, packed, generator))
-            now = time.monotonic()
-            trainer.seconds += now - tick
-            if now - reported > config.report_seconds:
-                speed = (trainer.samples - first) / (now - began)
-                record = {"samples": trainer.samples, "loss": round(sum(losses) / len(losses), 5),
-                          "seconds": round(trainer.seconds, 1), "rate": trainer.rate()}  # fmt: skip
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                say(f"{trainer.samples:>9,} samples  loss {record['loss']:.4f}  {speed:.0f} samples/s")
-                losses.clear()
-                reported = now
-            if now - saved > config.checkpoint_minutes * 60:
-                trainer.save(checkpoint)
-                saved = now
-    trainer.save(checkpoint)
+    log = _Log(trainer, folder / "log.jsonl", say if process_rank() == 0 else None)
+    generator = torch.Generator().manual_seed(seed + trainer.samples + 1_000_003 * process_rank())
+    began = saved = time.monotonic()
+    stopped = False
+    while not stopped:
+        clean, packed = next(batches)
+        tick = time.monotonic()
+        loss, stopped = trainer.step(clean, packed, generator, stop=tick - began > config.minutes * 60)
+        trainer.seconds += time.monotonic() - tick
+        log.add(loss)
+        if process_rank() == 0 and (stopped or time.monotonic() - saved > config.checkpoint_minutes * 60):
+            trainer.save(checkpoint)
+            saved = time.monotonic()
+
+
+class _Log:
+    """The training's log: a line of JSON and a line for the eye, every `report_seconds`."""
+
+    def __init__(self, trainer: Trainer, path: Path, say: Callable[[str], None] | None) -> None:
+        self.trainer, self.path, self.say = trainer, path, say
+        self.losses: list[float] = []
+        self.last = (time.monotonic(), trainer.samples)
+        self._write({"stretch": asdict(trainer.config), "samples": trainer.samples})
+
+    def add(self, loss: float) -> None:
+        self.losses.append(loss)
+        (then, samples), now, trainer = self.last, time.monotonic(), self.trainer
+        if self.say is None or now - then < trainer.config.report_seconds:
+            return
+        mean = sum(self.losses) / len(self.losses)
+        speed = (trainer.samples - samples) / (now - then)
+        self._write(trainer.record() | {"loss": round(mean, 5), "rate": trainer.rate()})
+        self.say(f"{trainer.samples:>9,} samples  loss {mean:.4f}  {speed:.0f} samples/s")
+        self.losses, self.last = [], (now, trainer.samples)
+
+    def _write(self, record: dict[str, object]) -> None:
+        if self.say is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps(record) + "\n")

@@ -23,9 +23,9 @@ class VolumeModelConfig:
 
     latent: int = 224
     """Length of a volume's latent: shape, then colour."""
-    width: int = 640
+    width: int = 512
     """Width of the residual stream."""
-    blocks: int = 4
+    blocks: int = 3
     """Residual blocks."""
 
     def noise(self) -> Noise:
