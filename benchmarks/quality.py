@@ -192,17 +192,15 @@ def open_folder(folder: Path, subject: str, config: DreamConfig, command: str) -
         InvalidInput: if they do not; results of different settings must not meet in one table row.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "subject": subject,
-        "config": config.to_json(),
-        "weights": weights(config) if subject == "method" else {},
-    }
-    settings["config"].pop("prompt")
-    settings["config"].pop("seed")
+    settings: dict[str, Any] = {"subject": subject}
+    if subject == "method":
+        plain = {name: value for name, value in config.to_json().items() if name not in ("prompt", "seed")}
+        # Through JSON and back, because what is in the file went that way too.
+        settings |= {"config": json.loads(json.dumps(plain)), "weights": weights(config)}
     path = folder / RUN
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        if any(before[key] != value for key, value in settings.items()):
+        if any(before.get(key) != value for key, value in settings.items()):
             raise InvalidInput(f"{folder}: holds results of other settings or weights. Choose another --out.")
         return
     with replacing(path) as partial:

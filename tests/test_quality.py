@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
 from dreamsplat.types import Gaussians
 from dreamsplat.world.captions import held_out_pairs, parse_caption
 from dreamsplat.world.instances import draw_instance
@@ -92,15 +93,14 @@ def test_sets_of_prompts_share_nothing_and_leave_nothing_out() -> None:
     assert metrics.prompts_of("all", 5) == metrics.prompts_of("all")[:5]
 
 
-def settings(folder: Path, **options: object) -> quality.Quality:
-    return quality.Quality(out=folder, subject="real", limit=2, **options)  # type: ignore[arg-type]
+REAL = functools.partial(quality.Quality, subject="real", limit=2)
 
 
 @pytest.fixture
 def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run over two real objects."""
     monkeypatch.setattr(quality, "score", score)
-    quality.run(settings(tmp_path), "the command")
+    quality.run(REAL(out=tmp_path), "the command")
     return tmp_path
 
 
@@ -108,7 +108,7 @@ def test_a_run_goes_on_where_it_stopped_and_can_be_scored_again(finished: Path) 
     path = finished / report.RESULTS
     whole = path.read_text()
     path.write_text(whole.splitlines(keepends=True)[0])
-    quality.run(settings(finished), "the command")
+    quality.run(REAL(out=finished), "the command")
 
     def timeless(text: str) -> list[dict]:
         return [json.loads(line) | {"seconds": 0} for line in text.splitlines()]
@@ -120,9 +120,24 @@ def test_a_run_goes_on_where_it_stopped_and_can_be_scored_again(finished: Path) 
     assert (finished / "sheet-01.png").is_file() and "the command" in (finished / "table.md").read_text()
 
 
-def test_results_of_other_settings_do_not_join_a_run(finished: Path) -> None:
+def test_results_of_other_settings_do_not_join_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "weights", lambda config: {})
+    config = quality.Quality().method()
+    for prompt in ("a red mug", "a blue car"):
+        quality.open_folder(tmp_path, "method", dataclasses.replace(config, prompt=prompt), "the command")
     with pytest.raises(InvalidInput, match="other settings"):
-        quality.run(settings(finished, steps=7), "another command")
+        quality.open_folder(tmp_path, "method", dataclasses.replace(config, steps=7), "another command")
+    with pytest.raises(InvalidInput, match="other settings"):
+        quality.open_folder(tmp_path, "real", config, "another command")
+
+
+def test_short_options_reach_the_method() -> None:
+    asked = quality.Quality(steps=7, guidance_scale=3.5, view="words").method()
+    assert asked.steps == 7 and asked.loss.guidance_scale == 3.5
+    assert isinstance(asked.prior2d, BundledImagePrior) and asked.prior2d.view == "words"
+    assert isinstance(quality.Quality(teacher="perfect").method().prior2d, PerfectTeacher)
+    with pytest.raises(InvalidInput, match="view: only the bundled"):
+        quality.Quality(teacher="perfect", view="words").method()
 
 
 def write_run(folder: Path, results: list[dict]) -> Path:

@@ -20,6 +20,7 @@ from dreamsplat.world.categories import CATEGORIES
 from dreamsplat.world.conditioning import drop_conditions, pack_condition
 from dreamsplat.world.diffusion import denoising_loss, karras_sigmas, precondition, sample_heun
 from dreamsplat.world.instances import draw_instance
+from dreamsplat.world.posed_volume import PosedVolume, ray_points
 from dreamsplat.world.renders import WORLD_CAMERAS, draw_pool, paint
 from dreamsplat.world.training import TrainConfig, Trainer, train
 from dreamsplat.world.unet import ImageDenoiser, UNetConfig
@@ -64,6 +65,29 @@ def test_conditions_hold_words_and_camera_and_forget_them_apart() -> None:
     heard = (mixed[:, [0, 1, 2, 3]] > 0).float()
     assert bool(((heard.mean(0) - 0.5).abs() < 0.1).all())
     assert bool((mixed[mixed[:, 3] == 0, 3:] == 0).all())
+
+
+def test_the_posed_volume_is_seen_through_the_very_cameras_of_the_renderer() -> None:
+    views = sample_views(WORLD_CAMERAS, 5, 64, _generator())
+    points = ray_points(pack_condition([Caption()] * 5, views), grid=16, samples=8)
+    cameras = views.cameras
+    rotation, shift = cameras.world_to_camera[:, :3, :3], cameras.world_to_camera[:, :3, 3]
+    in_camera = torch.einsum("cij,cnj->cni", rotation, points.reshape(5, -1, 3)) + shift[:, None]
+    pixels = torch.einsum("cij,cnj->cni", cameras.intrinsics, in_camera)
+    pixels = (pixels[..., :2] / pixels[..., 2:]).reshape(5, 8, 16, 16, 2)
+    centres = (torch.arange(16) + 0.5) * 4
+    torch.testing.assert_close(pixels[..., 0], centres.expand(5, 8, 16, 16), rtol=0, atol=1e-3)
+    torch.testing.assert_close(pixels[..., 1], centres[:, None].expand(5, 8, 16, 16), rtol=0, atol=1e-3)
+    depth = in_camera[..., 2].reshape(5, 8, 16, 16)[:, :, 0, 0] - views.distance[:, None]
+    torch.testing.assert_close(depth, ((torch.arange(8) + 0.5) / 4 - 1).expand(5, 8), rtol=0, atol=1e-4)
+
+
+def test_without_a_camera_the_posed_volume_does_not_speak() -> None:
+    posed = PosedVolume(out=4, grid=8)
+    torch.nn.init.normal_(posed.out.weight)
+    views = sample_views(WORLD_CAMERAS, 2, 64, _generator())
+    told, untold = (pack_condition([parse_caption("a red mug")] * 2, v) for v in (views, None))
+    assert not torch.allclose(*posed(told)) and torch.equal(*posed(untold))
 
 
 def test_a_painted_picture_is_the_rendering_of_the_coloured_object() -> None:
@@ -135,7 +159,7 @@ def _batches(seed: int = 0):  # noqa: ANN202
 
 def test_training_lowers_the_loss() -> None:
     trainer, batches, generator = _trainer(), _batches(), _generator()
-    losses = [trainer.step(*next(batches), generator)[0] for _ in range(60)]
+    losses = [trainer.step(*next(batches), generator) for _ in range(60)]
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     assert trainer.samples == 480
 
@@ -148,7 +172,7 @@ def test_training_resumes_from_its_checkpoint_exactly(tmp_path: Path) -> None:
     first.save(tmp_path / "checkpoint.safetensors")
     second.load(tmp_path / "checkpoint.safetensors")
     batch = next(batches)
-    losses = [t.step(*batch, _generator(5))[0] for t in (first, second)]
+    losses = [t.step(*batch, _generator(5)) for t in (first, second)]
     assert losses[0] == losses[1] and first.samples == second.samples
     assert all(torch.equal(first.average[k], second.average[k]) for k in first.average)
 

@@ -23,6 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
+        temporary.chmod(0o666 & ~_umask())  # Some writers make files that only their owner may read.
         os.replace(temporary, path)
     except FileProblem:
         raise
@@ -46,3 +47,10 @@ def read_bytes(path: Path) -> bytes:
         raise FileProblem(f"{path}: no such file. Check the path.") from error
     except OSError as error:
         raise FileProblem(f"{path}: cannot be read ({error.strerror}). Expected a readable file.") from error
+
+
+def _umask() -> int:
+    """The permissions that this process takes from new files; it can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

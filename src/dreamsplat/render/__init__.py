@@ -46,11 +46,11 @@ def backend_choice(device: torch.device) -> tuple[str, str]:
     """The backend that `"auto"` takes for tensors on a device, and the reason. Logs it, once per device."""
     usable, reason = cpu.available()
     if device.type == "cpu" and usable:
-        name = "cpu"
+        name, level = "cpu", logging.INFO
     else:
-        name = "reference"
+        name, level = "reference", logging.WARNING
         reason = f"slow: {reason}" if device.type == "cpu" else f"slow: no faster backend for {device.type}"
-    _log.info("Rendering on %s with the backend %r (%s).", device, name, reason)
+    _log.log(level, "Rendering on %s with the backend %r (%s).", device, name, reason)
     return name, reason
 
 
@@ -73,7 +73,7 @@ def render(
         backend: A key of BACKENDS, or `"auto"`, see `backend_choice`.
 
     Returns:
-        Images with the dtype and device of `gaussians.means`.
+        Images with the dtype and device of `gaussians.means`; the backend `"cpu"` computes in float32 all the same.
 
     Raises:
         InvalidInput: for shapes, dtypes, devices or values that cannot be rendered.
@@ -88,11 +88,18 @@ def render(
             raise DeviceUnavailable(f"backend {name!r} cannot run: {reason}")
         if name == "cpu" and gaussians.means.device.type != "cpu":
             raise InvalidInput(f"backend 'cpu' renders tensors on the CPU, received {gaussians.means.device}.")
-    behind = torch.as_tensor(background, dtype=gaussians.means.dtype, device=gaussians.means.device)
+    behind = background if isinstance(background, Tensor) else _colour(background, like=gaussians.means)
     if behind.dim() == 1:
         behind = behind.expand(len(cameras), -1)
     _check(gaussians, cameras, behind, screen_offsets)
     return BACKENDS[name].render(gaussians, cameras, behind, screen_offsets)
+
+
+def _colour(numbers: Sequence[float], like: Tensor) -> Tensor:
+    try:
+        return torch.tensor(numbers, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInput(f"background: {numbers!r}, expected three numbers or a tensor of colours.") from error
 
 
 def _check(gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_offsets: Tensor | None) -> None:
@@ -113,6 +120,8 @@ def _check(gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_of
         ranges["screen_offsets"] = (screen_offsets, -torch.inf, torch.inf)
         shapes["screen_offsets"] = (screen_offsets, "C N 2")
     check_shapes(**shapes)
+    if len(cameras) == 0:
+        raise InvalidInput("cameras: none, expected at least one.")
     like = gaussians.means
     if like.dtype not in (torch.float32, torch.float64):
         raise InvalidInput(f"means: dtype {like.dtype}, expected torch.float32 or torch.float64.")
@@ -126,7 +135,7 @@ def _check(gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_of
         raise InvalidInput("scales: a value of 0, expected values above 0.")
     if _has_zero_row(gaussians.quats.detach()):
         raise InvalidInput("quats: a quaternion of length 0, expected any other length.")
-    if len(cameras) and not (cameras.intrinsics.detach().diagonal(dim1=-2, dim2=-1)[:, :2].amin() > 0):
+    if not cameras.intrinsics.detach().diagonal(dim1=-2, dim2=-1)[:, :2].amin() > 0:
         raise InvalidInput("intrinsics: a focal length of 0 px or less, expected more than 0.")
 
 
@@ -156,4 +165,4 @@ def _has_zero_row(tensor: Tensor) -> bool:
     if tensor.device.type != "cpu":
         return not bool(tensor.any(dim=-1).all())
     values = tensor.numpy()  # see _bounds; counting is far quicker than a reduction over short rows
-    return np.count_nonzero(values) < values.size and not values.any(axis=-1).all()
+    return bool(np.count_nonzero(values) < values.size and not values.any(axis=-1).all())

@@ -9,9 +9,9 @@
 // sum is taken in an order that depends on the inputs alone, so results are bitwise equal for any number of threads.
 // There are no atomics on floats and no buffers per thread.
 //
-// Numerics: float32 throughout. alpha is exp2(log2 opacity - quadratic form), so opacity costs no multiplication and the
-// cut at 1/255 is a comparison of exponents. The quadratic form is a sum of squares; the determinant of the covariance on
-// screen is too. Contraction into fused multiply-adds is explicit only (cpu_simd.h).
+// Numerics: float32 throughout. alpha is exp2(log2 opacity - quadratic form), so opacity costs no multiplication and
+// the cut at 1/255 is a comparison of exponents. The quadratic form is a sum of squares; the determinant of the
+// covariance on screen is too. Contraction into fused multiply-adds is explicit only (cpu_simd.h).
 #include "cpu_bin.h"
 #include "cpu_composite.h"
 #include "cpu_composite_backward.h"
@@ -46,8 +46,8 @@ constexpr size_t kIdleFrames = 2;
 
 std::atomic<Runtime*> current{nullptr};
 
-// Never destroyed, for its threads are never joined. A fork leaves the child without those threads and with locks in any
-// state, so the child drops the runtime and makes another.
+// Never destroyed, for its threads are never joined. A fork leaves the child without those threads and with locks in
+// any state, so the child drops the runtime and makes another.
 Runtime& runtime() {
     Runtime* r = current.load();
     if (r == nullptr) {
@@ -93,6 +93,7 @@ void forward(Runtime& r, const Scene& s, Frame& f, float* rgb, float* alpha, flo
     f.tiles_y = (s.height + kTile - 1) / kTile;
     f.tiles = f.tiles_x * f.tiles_y;
     const size_t splats = size_t(s.cameras) * size_t(s.gaussians), tiles = size_t(s.cameras * f.tiles);
+    if (splats > UINT32_MAX) throw std::bad_alloc();  // Entry numbers them in 32 bits
     f.splats.reserve(splats);
     f.depths.reserve(splats);
     f.order.reserve(splats);
@@ -106,7 +107,8 @@ void forward(Runtime& r, const Scene& s, Frame& f, float* rgb, float* alpha, flo
     for_each_batch(r, s, threads, [&](int64_t first) {
         Batch b;
         load_batch(s, first, b);
-        for (int camera = 0; camera < s.cameras; ++camera) project_view(s, views[size_t(camera)], camera, first, b, f, radii);
+        for (int camera = 0; camera < s.cameras; ++camera)
+            project_view(s, views[size_t(camera)], camera, first, b, f, radii);
     });
     r.pool.parallel_for(s.cameras, threads, [&](int64_t camera) { sort_camera(s, f, int(camera)); });
     bin(s, f, r.pool, threads);
@@ -114,6 +116,7 @@ void forward(Runtime& r, const Scene& s, Frame& f, float* rgb, float* alpha, flo
 }
 
 void backward(Runtime& r, const Scene& s, Frame& f, const OutputGradients& v, const InputGradients& out, int threads) {
+    std::lock_guard<std::mutex> lock(f.backward);
     const int64_t tiles = s.cameras * f.tiles;
     f.rows.reserve(f.tile_start[size_t(tiles)]);
     f.tile_background.reserve(size_t(3 * tiles));
@@ -121,8 +124,9 @@ void backward(Runtime& r, const Scene& s, Frame& f, const OutputGradients& v, co
     const std::vector<View> views = make_views(s);
     for_each_batch(r, s, threads, [&](int64_t first) { project_backward(s, f, views.data(), first, out); });
     for (int64_t i = 0; i < 3 * s.cameras && out.background; ++i) {
+        const float* parts = f.tile_background.data() + i / 3 * f.tiles * 3 + i % 3;
         double sum = 0;
-        for (int64_t tile = 0; tile < f.tiles; ++tile) sum += f.tile_background[size_t((i / 3 * f.tiles + tile) * 3 + i % 3)];
+        for (int64_t tile = 0; tile < f.tiles; ++tile) sum += parts[3 * tile];
         out.background[i] = float(sum);
     }
 }
@@ -141,16 +145,18 @@ DREAMSPLAT_EXPORT int dreamsplat_x86_level() {
     __builtin_cpu_init();
     const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vl");
     return v4 ? 4 : v3 ? 3 : 2;
 #else
     return 0;
 #endif
 }
 
-// Fills rgb [C, H, W, 3], alpha [C, H, W], depth [C, H, W] and radii [C, N]. Returns what the backward pass needs, to be
-// given back with dreamsplat_release; null when memory runs out.
-DREAMSPLAT_EXPORT void* dreamsplat_forward(const Scene* scene, float* rgb, float* alpha, float* depth, float* radii, int threads) {
+// Fills rgb [C, H, W, 3], alpha [C, H, W], depth [C, H, W] and radii [C, N]. Returns what the backward pass needs, to
+// be given back with dreamsplat_release; null when memory runs out.
+DREAMSPLAT_EXPORT void* dreamsplat_forward(const Scene* scene, float* rgb, float* alpha, float* depth, float* radii,
+                                           int threads) {
     try {
         dreamsplat::Runtime& r = dreamsplat::runtime();
         std::unique_ptr<Frame> frame = dreamsplat::take_frame(r);
@@ -162,7 +168,8 @@ DREAMSPLAT_EXPORT void* dreamsplat_forward(const Scene* scene, float* rgb, float
 }
 
 // Fills the gradients; `scene` must hold what the forward pass was given. Returns 0, or 1 when memory runs out.
-DREAMSPLAT_EXPORT int dreamsplat_backward(void* frame, const Scene* scene, const OutputGradients* outputs, const InputGradients* inputs, int threads) {
+DREAMSPLAT_EXPORT int dreamsplat_backward(void* frame, const Scene* scene, const OutputGradients* outputs,
+                                          const InputGradients* inputs, int threads) {
     try {
         dreamsplat::backward(dreamsplat::runtime(), *scene, *static_cast<Frame*>(frame), *outputs, *inputs, threads);
         return 0;
@@ -173,6 +180,7 @@ DREAMSPLAT_EXPORT int dreamsplat_backward(void* frame, const Scene* scene, const
 
 DREAMSPLAT_EXPORT void dreamsplat_release(void* frame) {
     std::unique_ptr<Frame> owned(static_cast<Frame*>(frame));
+    if (owned == nullptr) return;
     dreamsplat::Runtime& r = dreamsplat::runtime();
     std::lock_guard<std::mutex> lock(r.mutex);
     if (r.idle.size() < dreamsplat::kIdleFrames) r.idle.push_back(std::move(owned));

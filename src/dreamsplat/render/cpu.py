@@ -32,6 +32,20 @@ def available() -> tuple[bool, str]:
         return False, str(error)
 
 
+def builds() -> list[Path]:
+    """The builds of the library that this processor can run, the fastest last; none if it was not compiled.
+
+    Raises:
+        OSError: if a library is there but does not load.
+    """
+    baseline = Path(__file__).with_name("_cpu_baseline" + _SUFFIX)
+    if baseline.exists():
+        return [baseline]
+    levels = [path for n in (2, 3, 4) if (path := baseline.with_name(f"_cpu_x86_64_v{n}{_SUFFIX}")).exists()]
+    # The oldest tells, since it runs on any processor.
+    return [path for path in levels if int(path.stem[-1]) <= load(levels[0]).dreamsplat_x86_level()]
+
+
 def thread_count() -> int:
     """Threads used by a call: the environment variable DREAMSPLAT_THREADS, else the cores this process may run on."""
     wanted = os.environ.get("DREAMSPLAT_THREADS", "")
@@ -89,15 +103,14 @@ class _InputGradients(ctypes.Structure):
 class _Frame:
     """Owns what a forward pass left in the library for its backward pass."""
 
-    def __init__(self, address: int | None) -> None:
+    def __init__(self, library: ctypes.CDLL, address: int | None) -> None:
+        self.library = library
+        self.address = c_void_p(address)
         if not address:
             raise MemoryError("The CPU rasteriser ran out of memory; render fewer views or pixels at once.")
-        self.address = c_void_p(address)
-        self._release = _library().dreamsplat_release
 
     def __del__(self) -> None:
-        if hasattr(self, "_release"):
-            self._release(self.address)
+        self.library.dreamsplat_release(self.address)
 
 
 class _Rasterise(torch.autograd.Function):
@@ -108,12 +121,13 @@ class _Rasterise(torch.autograd.Function):
         scene = _scene(width, height, inputs)
         count, cameras = scene.gaussians, scene.cameras
         rgb, alpha, depth, radii_px = (
-            torch.empty(shape) for shape in
+            torch.empty(shape, dtype=torch.float32, device="cpu") for shape in  # whatever torch's defaults are
             ((cameras, height, width, 3), (cameras, height, width), (cameras, height, width), (cameras, count))
         )  # fmt: skip
         outputs = (rgb, alpha, depth, radii_px)
         pointers = (output.data_ptr() for output in outputs)
-        ctx.frame = _Frame(_library().dreamsplat_forward(byref(scene), *pointers, thread_count()))
+        library = _library()
+        ctx.frame = _Frame(library, library.dreamsplat_forward(byref(scene), *pointers, thread_count()))
         ctx.size = (width, height)
         ctx.save_for_backward(*inputs)
         ctx.mark_non_differentiable(radii_px)
@@ -121,9 +135,12 @@ class _Rasterise(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    @once_differentiable  # has no type, which pyright takes for another signature
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
+        width, height = ctx.size
         outputs = [None if g is None else g.to(torch.float32).contiguous() for g in gradients[:3]]
         always, optional = inputs[:5], inputs[5:7]
         results = [torch.empty_like(tensor) for tensor in always]
@@ -131,8 +148,8 @@ class _Rasterise(torch.autograd.Function):
             torch.empty_like(tensor) if needed and tensor is not None else None
             for tensor, needed in zip(optional, ctx.needs_input_grad[7:9], strict=True)
         ]
-        failed = _library().dreamsplat_backward(
-            ctx.frame.address, byref(_scene(*ctx.size, inputs)), byref(_OutputGradients(*map(_pointer, outputs))),
+        failed = ctx.frame.library.dreamsplat_backward(
+            ctx.frame.address, byref(_scene(width, height, inputs)), byref(_OutputGradients(*map(_pointer, outputs))),
             byref(_InputGradients(*map(_pointer, results))), thread_count(),
         )  # fmt: skip
         if failed:
@@ -153,19 +170,14 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """The build for the newest instruction set that this processor runs. Raises OSError where there is none."""
-    baseline = Path(__file__).with_name("_cpu_baseline" + _SUFFIX)
-    if baseline.exists():
-        return load(baseline)
-    builds = {level: Path(__file__).with_name(f"_cpu_x86_64_v{level}{_SUFFIX}") for level in (2, 3, 4)}
-    if not builds[2].exists():
+    """The fastest build. Raises OSError where there is none."""
+    paths = builds()
+    if not paths:
         raise OSError(
-            "The CPU rasteriser is not compiled. From a source tree: cmake -S . -B build && cmake --build build && "
+            "the CPU rasteriser is not compiled; in a source tree: cmake -S . -B build && cmake --build build && "
             "cmake --install build --prefix src"
         )
-    oldest = load(builds[2])
-    level = max(n for n, path in builds.items() if n <= oldest.dreamsplat_x86_level() and path.exists())
-    return load(builds[level])
+    return load(paths[-1])
 
 
 @functools.cache

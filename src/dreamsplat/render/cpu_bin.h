@@ -1,5 +1,5 @@
-// Stages 2 and 3: sort each camera's visible Gaussians by depth, once, then bin them to tiles by a stable counting sort.
-// Sorting N keys and not the larger number of (tile, Gaussian) pairs is what makes this cheap.
+// Stages 2 and 3: sort each camera's visible Gaussians by depth, once, then bin them to tiles by a stable counting
+// sort. Sorting N keys and not the larger number of (tile, Gaussian) pairs is what makes this cheap.
 #pragma once
 
 #include <algorithm>
@@ -61,8 +61,8 @@ inline TileRect tile_rect(const Splat& s, const Frame& frame) {
             clamp(std::floor((s.y + s.half_height + slack) / kTile) + 1, frame.tiles_y)};
 }
 
-// Each camera's sorted Gaussians are cut into `parts` runs, so that one camera keeps several threads busy. The counts of
-// all runs before a run say where its entries go, so the result is that of a serial stable sort for any `parts`.
+// Each camera's sorted Gaussians are cut into `parts` runs, so that one camera keeps several threads busy. The counts
+// of all runs before a run say where its entries go, so the result is that of a serial stable sort for any `parts`.
 inline void bin(const Scene& scene, Frame& frame, ThreadPool& pool, int threads) {
     const int64_t n = scene.gaussians, tiles = frame.tiles, cameras = scene.cameras;
     const int64_t parts = std::max<int64_t>(1, (threads + cameras - 1) / cameras);

@@ -1,4 +1,4 @@
-// Stage 4, composite: blend each tile's Gaussians front to back, and the gradient back to sums per (tile, Gaussian).
+// Stage 4, composite: blend each tile's Gaussians front to back.
 //
 // A tile is 32 x 32 px in 8 x 8 blocks of 4 x 4 px; the 16 pixels of a block are the 16 lanes of a vector. Entries are
 // taken in chunks: gathered into the first-level cache, given a 64-bit mask of the blocks that their ellipse touches,
@@ -36,15 +36,17 @@ DREAMSPLAT_INLINE uint64_t touched_blocks(const Splat& s) {
     const float slack = 1e-3f;
     const V8 zero(0), reach(s.log2_opacity + kLog2Of255 + slack), top = V8::load(kRowY) - s.y;
     const V8 low = max(top, V8(-s.half_height - slack)), high = min(top + 3.0f, V8(s.half_height + slack));
-    // Each row of blocks cuts a strip from the ellipse; its leftmost and rightmost points lie nearest to the ellipse's own.
+    // Each row of blocks cuts a strip from the ellipse; its outermost points lie nearest to the ellipse's own.
     const V8 right_dy = min(max(V8(s.right_dy), low), high), left_dy = min(max(V8(-s.right_dy), low), high);
     const V8 right_v = right_dy * s.l3, left_v = left_dy * s.l3;
-    const V8 right_u = sqrt(max(fnma(right_v, right_v, reach), zero)), left_u = sqrt(max(fnma(left_v, left_v, reach), zero));
+    const V8 right_u = sqrt(max(fnma(right_v, right_v, reach), zero));
+    const V8 left_u = sqrt(max(fnma(left_v, left_v, reach), zero));
     const V8 right = fma(fnma(V8(s.l2), right_dy, right_u), V8(s.inverse_l1), V8(s.x + slack));
     const V8 left = fma(-fma(V8(s.l2), left_dy, left_u), V8(s.inverse_l1), V8(s.x - slack));
-    // Column c spans pixel centres 4 c + 0.5 to 4 c + 3.5. The shift makes truncation round down.
-    const V8 last = select(low <= high, min(max((right - 0.5f) * 0.25f + 1.0f, zero), V8(8)), zero);  // one past the last
-    const V8 first = min(max((left - 3.5f) * 0.25f + 1.0f, zero), V8(8));  // rounded up: truncated, plus one if not whole
+    // Column c spans pixel centres 4 c + 0.5 to 4 c + 3.5. The added 1 makes truncation round down; for `first`, which
+    // is to round up, it stands for the rest, so a whole number costs a block too many.
+    const V8 last = select(low <= high, min(max((right - 0.5f) * 0.25f + 1.0f, zero), V8(8)), zero);  // end excluded
+    const V8 first = min(max((left - 3.5f) * 0.25f + 1.0f, zero), V8(8));
     float lasts[8], firsts[8];
     last.store(lasts);
     first.store(firsts);
@@ -102,10 +104,8 @@ DREAMSPLAT_INLINE uint64_t blocks_inside(const Tile& t) {
     return blocks;
 }
 
-// The threshold that a block's exponents start with: pixels outside the image have ended before they begin.
-DREAMSPLAT_INLINE V16 first_threshold(const Tile& t, int block) {
-    const M16 inside = (block_x(block) < V16(float(t.columns))) & (block_y(block) < V16(float(t.rows)));
-    return select(inside, V16(-kLog2Of255), V16(kEnded));
+DREAMSPLAT_INLINE M16 pixels_inside(const Tile& t, int block) {
+    return (block_x(block) < V16(float(t.columns))) & (block_y(block) < V16(float(t.rows)));
 }
 
 // The entries at work, relative to the tile's corner, and for each block the set of those that may touch it.
@@ -134,7 +134,66 @@ DREAMSPLAT_INLINE void transpose_masks(const uint64_t* masks, Chunk& chunk) {
     }
 }
 
-inline void write_tile(const Scene& scene, const Tile& t, const TilePixels& pixels, float* rgb, float* alpha, float* depth) {
+// The state of a tile's pixels while it is blended, in block order, beside TilePixels: colour without background, depth,
+// and the exponent under which a Gaussian is skipped, kEnded once the pixel has ended or where it is outside the image.
+struct alignas(64) TileSums {
+    float colour[3][kBlocks][16], depth[kBlocks][16], threshold[kBlocks][16];
+};
+
+inline void clear_tile(const Tile& t, TilePixels& pixels, TileSums& sums) {
+    const V16 zero(0);
+    for (int block = 0; block < kBlocks; ++block) {
+        const M16 inside = pixels_inside(t, block);
+        V16(1).store(pixels.transmittance[block]);
+        select(inside, V16(kNever), zero).store(pixels.end[block]);
+        for (int c = 0; c < 3; ++c) zero.store(sums.colour[c][block]);
+        zero.store(sums.depth[block]);
+        select(inside, V16(-kLog2Of255), V16(kEnded)).store(sums.threshold[block]);
+    }
+}
+
+// Blends a chunk, whose first entry is number `before` of the tile's, into one block; false if all its pixels have ended.
+DREAMSPLAT_INLINE bool blend_block(const Chunk& chunk, int block, float before, TilePixels& pixels, TileSums& sums) {
+    const V16 x = block_x(block), y = block_y(block);
+    V16 rest = V16::load(pixels.transmittance[block]), limit = V16::load(sums.threshold[block]);
+    V16 red = V16::load(sums.colour[0][block]), green = V16::load(sums.colour[1][block]);
+    V16 blue = V16::load(sums.colour[2][block]), z = V16::load(sums.depth[block]);
+    bool alive = true;
+    for (int word = 0; word < kWords; ++word)
+        for (uint64_t set = chunk.touches[word][block]; set; set &= set - 1) {
+            const int entry = 64 * word + __builtin_ctzll(set);
+            const Splat& s = chunk.splats[entry];
+            const V16 e = exponent(s, x, y), a = min(exp2(e), V16(kMaxAlpha)), next = fnma(a, rest, rest);
+            M16 hit = e >= limit;
+            const M16 ends = hit & (next <= V16(kMinTransmittance));
+            if (__builtin_expect(ends.any(), 0)) {
+                select(ends, V16(before + float(entry)), V16::load(pixels.end[block])).store(pixels.end[block]);
+                limit = select(ends, V16(kEnded), limit);
+                hit = hit & ~ends;
+                if (!(limit < V16(kEnded)).any()) {  // all pixels have ended: leave both loops after this visit
+                    alive = false;
+                    set = 1;
+                    word = kWords;
+                }
+            }
+            const V16 weight = select(hit, a * rest, V16(0));
+            rest = select(hit, next, rest);
+            red = fma(weight, V16(s.colour[0]), red);
+            green = fma(weight, V16(s.colour[1]), green);
+            blue = fma(weight, V16(s.colour[2]), blue);
+            z = fma(weight, V16(s.depth), z);
+        }
+    rest.store(pixels.transmittance[block]);
+    limit.store(sums.threshold[block]);
+    red.store(sums.colour[0][block]);
+    green.store(sums.colour[1][block]);
+    blue.store(sums.colour[2][block]);
+    z.store(sums.depth[block]);
+    return alive;
+}
+
+inline void write_tile(const Scene& scene, const Tile& t, const TilePixels& pixels, const TileSums& sums,
+                       float* rgb, float* alpha, float* depth) {
     const float* background = scene.background + 3 * t.camera;
     for (int row = 0; row < t.rows; ++row) {
         const int64_t line = (int64_t(t.camera) * scene.height + t.top + row) * scene.width + t.left;
@@ -142,25 +201,19 @@ inline void write_tile(const Scene& scene, const Tile& t, const TilePixels& pixe
             const int block = row / kBlock * 8 + column / kBlock, lane = row % kBlock * kBlock + column % kBlock;
             const float rest = pixels.transmittance[block][lane];
             for (int c = 0; c < 3; ++c)
-                rgb[3 * (line + column) + c] = pixels.colour[c][block][lane] + rest * background[c];
+                rgb[3 * (line + column) + c] = sums.colour[c][block][lane] + rest * background[c];
             alpha[line + column] = 1.0f - rest;
-            depth[line + column] = pixels.depth[block][lane];
+            depth[line + column] = sums.depth[block][lane];
         }
     }
 }
 
 inline void composite_tile(const Scene& scene, Frame& frame, int64_t index, float* rgb, float* alpha, float* depth) {
     const Tile t = make_tile(scene, frame, index);
-    TilePixels& out = frame.pixels[index];
-    alignas(64) float threshold[kBlocks][16];
+    TilePixels& pixels = frame.pixels[index];
+    TileSums sums;
+    clear_tile(t, pixels, sums);
     uint64_t alive = blocks_inside(t);
-    for (int block = 0; block < kBlocks; ++block) {
-        V16(1).store(out.transmittance[block]);
-        for (int c = 0; c < 3; ++c) V16(0).store(out.colour[c][block]);
-        V16(0).store(out.depth[block]);
-        first_threshold(t, block).store(threshold[block]);
-    }
-
     Chunk chunk;
     uint32_t first = t.first;
     for (; first < t.last && alive; first += kChunk) {
@@ -170,42 +223,11 @@ inline void composite_tile(const Scene& scene, Frame& frame, int64_t index, floa
         transpose_masks(masks, chunk);
         for (uint64_t blocks = alive; blocks; blocks &= blocks - 1) {
             const int block = __builtin_ctzll(blocks);
-            const V16 x = block_x(block), y = block_y(block);
-            V16 rest = V16::load(out.transmittance[block]), limit = V16::load(threshold[block]);
-            V16 red = V16::load(out.colour[0][block]), green = V16::load(out.colour[1][block]);
-            V16 blue = V16::load(out.colour[2][block]), z = V16::load(out.depth[block]);
-            for (int word = 0; word < kWords; ++word)
-                for (uint64_t set = chunk.touches[word][block]; set; set &= set - 1) {
-                    const Splat& s = chunk.splats[64 * word + __builtin_ctzll(set)];
-                    const V16 e = exponent(s, x, y), a = min(exp2(e), V16(kMaxAlpha)), next = fnma(a, rest, rest);
-                    M16 hit = e >= limit;
-                    const M16 ends = hit & (next <= V16(kMinTransmittance));
-                    if (__builtin_expect(ends.any(), 0)) {
-                        limit = select(ends, V16(kEnded), limit);
-                        hit = hit & ~ends;
-                        if (!(limit < V16(kEnded)).any()) {
-                            alive &= ~(1ull << block);
-                            set = 1;
-                            word = kWords;
-                        }
-                    }
-                    const V16 weight = select(hit, a * rest, V16(0));
-                    rest = select(hit, next, rest);
-                    red = fma(weight, V16(s.colour[0]), red);
-                    green = fma(weight, V16(s.colour[1]), green);
-                    blue = fma(weight, V16(s.colour[2]), blue);
-                    z = fma(weight, V16(s.depth), z);
-                }
-            rest.store(out.transmittance[block]);
-            limit.store(threshold[block]);
-            red.store(out.colour[0][block]);
-            green.store(out.colour[1][block]);
-            blue.store(out.colour[2][block]);
-            z.store(out.depth[block]);
+            if (!blend_block(chunk, block, float(first - t.first), pixels, sums)) alive &= ~(1ull << block);
         }
     }
     frame.tile_done[index] = std::min(first, t.last);
-    write_tile(scene, t, out, rgb, alpha, depth);
+    write_tile(scene, t, pixels, sums, rgb, alpha, depth);
 }
 
 }  // namespace dreamsplat

@@ -1,9 +1,11 @@
 // Stage 4 backwards: gradients of the pixels to sums per (tile, Gaussian).
 //
-// It walks front to back like the forward pass, so transmittance and every decision come out the same and nothing per
-// (pixel, Gaussian) pair need be kept. With q_i = dL/dvalue . value_i, weights w_i and the rest
-//   R_i = sum_{j > i} w_j q_j + T_final (background . dL/drgb - dL/dalpha),
-// which starts from the final pixel and shrinks by w_i q_i at a time, alpha_i dL/dalpha_i = w_i q_i - R_i alpha_i / (1 - alpha_i).
+// It walks back to front. With q_i = dL/dvalue . value_i for colour and depth, and weight w_i = alpha_i T_i,
+//   alpha_i dL/dalpha_i = w_i (q_i - B_i),   B_{i-1} = B_i + alpha_i (q_i - B_i),
+// where B_i is what lies behind i, seen through nothing; it starts from B = background . dL/drgb - dL/dalpha. T is
+// divided out again from its final value. Walking front to back would need neither that nor the end of each pixel, but
+// would take B_i T_i as a difference of sums over the whole pixel: Gaussians in the dark would get noise.
+// Exponents round as in the forward pass, so the same Gaussians hit the same pixels.
 #pragma once
 
 #include "cpu_composite.h"
@@ -14,7 +16,8 @@ namespace dreamsplat {
 struct alignas(64) TileGradients {
     float value[4][kBlocks][16];     // dL/d(red, green, blue, depth)
     float by_pixel[kBlocks][16][4];  // the same, transposed
-    float remainder[kBlocks][16], transmittance[kBlocks][16], threshold[kBlocks][16];
+    float behind[kBlocks][16], transmittance[kBlocks][16];
+    float end[kBlocks];              // of the pixel that ended last
 };
 
 struct alignas(64) Moments {
@@ -31,6 +34,24 @@ constexpr Moments make_moments() {
 }
 constexpr Moments kMoments = make_moments();
 
+// Adds to a row the moments m of one block, taken over (x, y) from the block's corner, as moments over (u, v). Moments
+// over (x, y) from the Gaussian's centre would be simpler, but on a needle u and v are small differences of large x
+// and y, and their squares would be lost in rounding. Within a block they are not large.
+DREAMSPLAT_INLINE void add_moments(const Splat& s, int block, const float* m, float* row) {
+    const float x = float(block % 8 * kBlock) - s.x, y = float(block / 8 * kBlock) - s.y;
+    const float u = s.l1 * x + s.l2 * y, v = s.l3 * y;  // at the corner
+    const float gu = s.l1 * m[1] + s.l2 * m[2], gv = s.l3 * m[2];  // moments over u and v from the corner
+    const float along_x = s.l1 * m[3] + s.l2 * m[4], along_y = s.l1 * m[4] + s.l2 * m[5];
+    const float guu = s.l1 * along_x + s.l2 * along_y, guv = s.l3 * along_y, gvv = s.l3 * s.l3 * m[5];
+    const float from_u = gu + u * m[0], from_v = gv + v * m[0];
+    row[0] += m[0];
+    row[1] += from_u;
+    row[2] += from_v;
+    row[3] += guu + u * (gu + from_u);
+    row[4] += guv + u * gv + v * from_u;
+    row[5] += gvv + v * (gv + from_v);
+}
+
 // A visit of a Gaussian to a block, whose sums over the 16 pixels are still to be made.
 constexpr int kPending = 4;
 struct alignas(64) Pending {
@@ -40,7 +61,8 @@ struct alignas(64) Pending {
 
 // Sums over pixels as products with constant matrices: no shuffles, and the loads are shared by the visits.
 template <int Count>
-DREAMSPLAT_INLINE void reduce(const Pending& pending, const float (*by_pixel)[4], int block, const Chunk& chunk, GradientRow* rows) {
+DREAMSPLAT_INLINE void reduce(const Pending& pending, const float (*by_pixel)[4], int block, const Chunk& chunk,
+                              GradientRow* rows) {
     V8 moments[Count];
     V4 colour[Count];
     for (int i = 0; i < Count; ++i) moments[i] = 0.0f, colour[i] = 0.0f;
@@ -53,31 +75,25 @@ DREAMSPLAT_INLINE void reduce(const Pending& pending, const float (*by_pixel)[4]
         }
     }
     for (int i = 0; i < Count; ++i) {
-        const Splat& s = chunk.splats[pending.entry[i]];
         GradientRow& row = rows[pending.entry[i]];
-        const float x = float(block % 8 * kBlock) - s.x, y = float(block / 8 * kBlock) - s.y;
         float m[8];
         moments[i].store(m);
-        row.moments[0] += m[0];
-        row.moments[1] += m[1] + x * m[0];
-        row.moments[2] += m[2] + y * m[0];
-        row.moments[3] += m[3] + x * (2 * m[1] + x * m[0]);
-        row.moments[4] += m[4] + x * m[2] + y * (m[1] + x * m[0]);
-        row.moments[5] += m[5] + y * (2 * m[2] + y * m[0]);
+        add_moments(chunk.splats[pending.entry[i]], block, m, row.moments);
         (V4::load(row.colour) + colour[i]).store(row.colour);
     }
 }
 
-DREAMSPLAT_INLINE void reduce_rest(int count, const Pending& p, const float (*by_pixel)[4], int block, const Chunk& chunk, GradientRow* rows) {
+DREAMSPLAT_INLINE void reduce_rest(int count, const Pending& p, const float (*by_pixel)[4], int block,
+                                   const Chunk& chunk, GradientRow* rows) {
     if (count == 1) reduce<1>(p, by_pixel, block, chunk, rows);
     if (count == 2) reduce<2>(p, by_pixel, block, chunk, rows);
     if (count == 3) reduce<3>(p, by_pixel, block, chunk, rows);
 }
 
-// Reads the pixels' gradients into block order; returns the gradient of the background in `background`.
-inline void load_gradients(const Scene& scene, const Tile& t, const OutputGradients& v, const TilePixels& pixels, TileGradients& out, float* background) {
+// Reads the pixels' gradients into block order, dL/dalpha into `alpha`.
+inline void load_pixel_gradients(const Scene& scene, const Tile& t, const OutputGradients& v, TileGradients& out,
+                                 float (*alpha)[16]) {
     std::memset(out.value, 0, sizeof out.value);
-    float alpha[kBlocks][16] = {};
     for (int row = 0; row < t.rows; ++row) {
         const int64_t line = (int64_t(t.camera) * scene.height + t.top + row) * scene.width + t.left;
         for (int column = 0; column < t.columns; ++column) {
@@ -87,22 +103,28 @@ inline void load_gradients(const Scene& scene, const Tile& t, const OutputGradie
             if (v.alpha) alpha[block][lane] = v.alpha[line + column];
         }
     }
-    const float* behind = scene.background + 3 * t.camera;
-    V16 sums[3] = {0, 0, 0};
-    for (int block = 0; block < kBlocks; ++block) {
+    for (int block = 0; block < kBlocks; ++block)
         for (int lane = 0; lane < 16; ++lane)
             for (int c = 0; c < 4; ++c) out.by_pixel[block][lane][c] = out.value[c][block][lane];
+}
+
+// The state behind the last Gaussian; `background` receives the tile's part of the background's gradient.
+inline void start_tile(const Scene& scene, const Tile& t, const OutputGradients& v, const TilePixels& pixels,
+                       TileGradients& out, float* background) {
+    alignas(64) float alpha[kBlocks][16] = {};
+    load_pixel_gradients(scene, t, v, out, alpha);
+    V16 sums[3] = {0, 0, 0};
+    for (int block = 0; block < kBlocks; ++block) {
         const V16 rest = V16::load(pixels.transmittance[block]);
-        V16 last = -V16::load(alpha[block]), blended = V16::load(pixels.depth[block]) * V16::load(out.value[3][block]);
+        V16 behind = -V16::load(alpha[block]);
         for (int c = 0; c < 3; ++c) {
             const V16 value = V16::load(out.value[c][block]);
-            last = fma(value, V16(behind[c]), last);
-            blended = fma(value, V16::load(pixels.colour[c][block]), blended);
+            behind = fma(value, V16(scene.background[3 * t.camera + c]), behind);
             sums[c] = fma(value, rest, sums[c]);
         }
-        fma(rest, last, blended).store(out.remainder[block]);
-        V16(1).store(out.transmittance[block]);
-        first_threshold(t, block).store(out.threshold[block]);
+        behind.store(out.behind[block]);
+        rest.store(out.transmittance[block]);
+        out.end[block] = *std::max_element(pixels.end[block], pixels.end[block] + 16);
     }
     for (int c = 0; c < 3; ++c) {
         float lanes[16];
@@ -112,65 +134,67 @@ inline void load_gradients(const Scene& scene, const Tile& t, const OutputGradie
     }
 }
 
+// The lowest `count` bits, for counts of any size.
+DREAMSPLAT_INLINE uint64_t low_bits(float count) {
+    return count >= 64 ? ~0ull : count <= 0 ? 0 : (1ull << int(count)) - 1;
+}
+
+// Takes one block back through a chunk, whose first entry is number `before` of the tile's.
+DREAMSPLAT_INLINE void unblend_block(const Chunk& chunk, int block, float before, const TilePixels& pixels,
+                                     TileGradients& state, GradientRow* rows) {
+    const V16 x = block_x(block), y = block_y(block), end = V16::load(pixels.end[block]) - before;
+    const V16 red = V16::load(state.value[0][block]), green = V16::load(state.value[1][block]);
+    const V16 blue = V16::load(state.value[2][block]), z = V16::load(state.value[3][block]);
+    V16 rest = V16::load(state.transmittance[block]), behind = V16::load(state.behind[block]);
+    Pending pending;
+    int count = 0;
+    for (int word = kWords - 1; word >= 0; --word) {
+        uint64_t set = chunk.touches[word][block] & low_bits(state.end[block] - before - float(64 * word));
+        while (set) {
+            const int bit = 63 - __builtin_clzll(set), entry = 64 * word + bit;
+            set ^= 1ull << bit;
+            const Splat& s = chunk.splats[entry];
+            const V16 e = exponent(s, x, y), free = exp2(e), a = min(free, V16(kMaxAlpha));
+            const M16 hit = (e >= V16(-kLog2Of255)) & (V16(float(entry)) < end);
+            rest = select(hit, rest / (V16(1) - a), rest);
+            const V16 seen = select(hit, a, V16(0)), weight = seen * rest;
+            const V16 own = fma(blue, V16(s.colour[2]), z * s.depth);
+            const V16 ahead = fma(red, V16(s.colour[0]), fma(green, V16(s.colour[1]), own)) - behind;
+            behind = fma(seen, ahead, behind);
+            select(free < V16(kMaxAlpha), weight * ahead, V16(0)).store(pending.g[count]);
+            weight.store(pending.weight[count]);
+            pending.entry[count] = entry;
+            if (++count == kPending) {
+                reduce<kPending>(pending, state.by_pixel[block], block, chunk, rows);
+                count = 0;
+            }
+        }
+    }
+    reduce_rest(count, pending, state.by_pixel[block], block, chunk, rows);
+    rest.store(state.transmittance[block]);
+    behind.store(state.behind[block]);
+}
+
 inline void composite_tile_backward(const Scene& scene, Frame& frame, int64_t index, const OutputGradients& v) {
     const Tile t = make_tile(scene, frame, index);
+    const TilePixels& pixels = frame.pixels[index];
     TileGradients state;
-    load_gradients(scene, t, v, frame.pixels[index], state, frame.tile_background.data() + 3 * index);
-    uint64_t alive = blocks_inside(t);
+    start_tile(scene, t, v, pixels, state, frame.tile_background.data() + 3 * index);
     Chunk chunk;
     GradientRow rows[kChunk];
-    Pending pending;
     const uint32_t done = frame.tile_done[index];
-    for (uint32_t first = t.first; first < done; first += kChunk) {
+    for (uint32_t i = done; i < t.last; ++i) frame.rows[frame.entries[i].slot] = GradientRow{};
+    for (uint32_t chunks = (done - t.first + kChunk - 1) / kChunk; chunks > 0; --chunks) {
+        const uint32_t skipped = (chunks - 1) * kChunk, first = t.first + skipped;
         gather(t, frame, first, chunk);
         transpose_masks(frame.block_masks.data() + first, chunk);
         std::memset(rows, 0, sizeof(GradientRow) * size_t(chunk.count));
-        for (uint64_t blocks = alive; blocks; blocks &= blocks - 1) {
+        for (uint64_t blocks = blocks_inside(t); blocks; blocks &= blocks - 1) {
             const int block = __builtin_ctzll(blocks);
-            const V16 x = block_x(block), y = block_y(block);
-            const V16 red = V16::load(state.value[0][block]), green = V16::load(state.value[1][block]);
-            const V16 blue = V16::load(state.value[2][block]), z = V16::load(state.value[3][block]);
-            V16 rest = V16::load(state.transmittance[block]), limit = V16::load(state.threshold[block]);
-            V16 remainder = V16::load(state.remainder[block]);
-            int count = 0;
-            for (int word = 0; word < kWords; ++word)
-                for (uint64_t set = chunk.touches[word][block]; set; set &= set - 1) {
-                    const int entry = 64 * word + __builtin_ctzll(set);
-                    const Splat& s = chunk.splats[entry];
-                    const V16 e = exponent(s, x, y), free = exp2(e), a = min(free, V16(kMaxAlpha)), next = fnma(a, rest, rest);
-                    M16 hit = e >= limit;
-                    const M16 ends = hit & (next <= V16(kMinTransmittance));
-                    if (__builtin_expect(ends.any(), 0)) {
-                        limit = select(ends, V16(kEnded), limit);
-                        hit = hit & ~ends;
-                        if (!(limit < V16(kEnded)).any()) {  // the whole block has ended: leave both loops after this visit
-                            alive &= ~(1ull << block);
-                            set = 1;
-                            word = kWords;
-                        }
-                    }
-                    const V16 weight = select(hit, a * rest, V16(0));
-                    rest = select(hit, next, rest);
-                    const V16 q = fma(red, V16(s.colour[0]), fma(green, V16(s.colour[1]), fma(blue, V16(s.colour[2]), z * s.depth)));
-                    const V16 own = weight * q;
-                    remainder = remainder - own;
-                    const V16 g = fnma(remainder, a / (V16(1) - a), own);
-                    select(hit & (free < V16(kMaxAlpha)), g, V16(0)).store(pending.g[count]);
-                    weight.store(pending.weight[count]);
-                    pending.entry[count] = entry;
-                    if (++count == kPending) {
-                        reduce<kPending>(pending, state.by_pixel[block], block, chunk, rows);
-                        count = 0;
-                    }
-                }
-            reduce_rest(count, pending, state.by_pixel[block], block, chunk, rows);
-            rest.store(state.transmittance[block]);
-            limit.store(state.threshold[block]);
-            remainder.store(state.remainder[block]);
+            if (state.end[block] > float(skipped)) unblend_block(chunk, block, float(skipped), pixels, state, rows);
         }
         for (int i = 0; i < chunk.count; ++i) frame.rows[frame.entries[first + i].slot] = rows[i];
     }
-    for (uint32_t i = done; i < t.last; ++i) frame.rows[frame.entries[i].slot] = GradientRow{};
 }
 
 }  // namespace dreamsplat

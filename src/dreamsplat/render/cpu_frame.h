@@ -1,10 +1,10 @@
-// What the stages pass to each other: the inputs, one row per (camera, Gaussian), and the lists of a forward pass, which
-// its backward pass reads again.
+// What the stages pass to each other: the inputs, one row per (camera, Gaussian), and the lists of a forward pass,
+// which its backward pass reads again.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
+#include <mutex>
 #include <new>
 
 namespace dreamsplat {
@@ -36,8 +36,8 @@ struct InputGradients {
 };
 
 // A Gaussian on one camera's screen, one cache line. Its exponent at a pixel, with dx and dy from the centre, is
-//   log2 alpha = log2_opacity - (l1 dx + l2 dy)^2 - (l3 dy)^2:
-// a Cholesky factor of the inverse covariance, times log2(e) / 2, so no rounding can make the quadratic form negative.
+//   log2 alpha = log2_opacity - u^2 - v^2,  u = l1 dx + l2 dy,  v = l3 dy:
+// a Cholesky factor of the inverse covariance times log2(e) / 2, so no rounding can make the quadratic form negative.
 struct alignas(64) Splat {
     float x, y;                    // centre, px
     float l1, l2, l3;              // 1 / px
@@ -52,7 +52,7 @@ static_assert(sizeof(Splat) == 64, "one cache line");
 
 // Sums over the pixels of one tile that one Gaussian receives in the backward pass, one cache line.
 struct alignas(64) GradientRow {
-    float moments[8];  // of g = alpha dL/dalpha, dx and dy from the centre: g, g dx, g dy, g dx^2, g dx dy, g dy^2
+    float moments[8];  // of g = alpha dL/dalpha over u and v of Splat: g, g u, g v, g u^2, g u v, g v^2, 0, 0
     float colour[4];   // dL/dcolour, dL/ddepth
     float unused[4];
 };
@@ -72,15 +72,12 @@ class Buffer {
     Buffer() = default;
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
-    ~Buffer() { std::free(data_); }
+    ~Buffer() { release(); }
     void reserve(size_t count) {
         if (count <= capacity_) return;
-        std::free(data_);
-        data_ = nullptr;
-        capacity_ = 0;
-        const size_t wanted = count + count / 8, bytes = (wanted * sizeof(T) + 63) / 64 * 64;
-        data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
-        if (data_ == nullptr) throw std::bad_alloc();
+        release();
+        const size_t wanted = count + count / 8;
+        data_ = static_cast<T*>(::operator new(wanted * sizeof(T), std::align_val_t(64)));
         capacity_ = wanted;
     }
     T* data() { return data_; }
@@ -89,25 +86,32 @@ class Buffer {
     const T& operator[](size_t i) const { return data_[i]; }
 
   private:
+    void release() {
+        ::operator delete(data_, std::align_val_t(64));
+        data_ = nullptr;
+        capacity_ = 0;
+    }
     T* data_ = nullptr;
     size_t capacity_ = 0;
 };
 
 constexpr int kTile = 32, kBlock = 4, kBlocks = 64;  // px, px, blocks per tile (8 x 8)
 
-// The final state of a tile's pixels, in block order, for the backward pass: transmittance, colour without background,
-// depth.
+// The final state of a tile's pixels, in block order, for the backward pass. `end` counts the tile's entries before the
+// one that ended the pixel: kNever where none did, 0 outside the image. Counts are exact up to 2^24 entries in a tile.
 struct alignas(64) TilePixels {
-    float transmittance[kBlocks][16], colour[3][kBlocks][16], depth[kBlocks][16];
+    float transmittance[kBlocks][16], end[kBlocks][16];
 };
+constexpr float kNever = 1e30f;
 
 // Rectangle of tiles that a box touches, ends excluded.
 struct TileRect {
     uint16_t x0, y0, x1, y1;
 };
 
-// A forward pass, kept for its backward pass.
+// A forward pass, kept for its backward passes, of which one runs at a time.
 struct Frame {
+    std::mutex backward;
     int64_t tiles_x = 0, tiles_y = 0, tiles = 0;  // of one camera
     Buffer<Splat> splats;                          // [C, N]
     Buffer<float> depths;                          // [C, N], 0 where culled

@@ -14,7 +14,8 @@ constexpr float kNear = 0.01f;       // camera-space z at or under which a Gauss
 constexpr float kWidening = 0.3f;    // share of tan(fov / 2) by which the frustum is widened to clamp the Jacobian
 constexpr float kBlur = 0.3f;        // added to the variances on screen, px^2
 constexpr float kLog2Of255 = 7.994353437f;
-constexpr float kHalfLog2E = 0.72134752044f;
+constexpr float kHalfLog2E = 0.72134752044f, kLn2 = 0.69314718056f;
+constexpr float kLargest = 1e18f;    // variance on screen, px^2, beyond which float32 overflows: culled
 
 // One camera in the form that the loops want.
 struct View {
@@ -98,16 +99,16 @@ struct Projection {
     M16 unclamped[2];
     V16 axes[3][3];    // M
     V16 factor[2][3];  // J M
-    V16 xx, xy, yy, determinant;
+    V16 xx, xy, yy;    // covariance on screen, px^2
+    V16 l1, l2, l3;    // Cholesky factor of its inverse, see Splat
 };
 
 DREAMSPLAT_INLINE void project_batch(const View& v, const Batch& b, Projection& p) {
     for (int i = 0; i < 3; ++i) {
-        p.position[i] = fma(b.mean[0], V16(v.rotation[i][0]),
-                            fma(b.mean[1], V16(v.rotation[i][1]), fma(b.mean[2], V16(v.rotation[i][2]), V16(v.translation[i]))));
+        const V16 x(v.rotation[i][0]), y(v.rotation[i][1]), z(v.rotation[i][2]);
+        p.position[i] = fma(b.mean[0], x, fma(b.mean[1], y, fma(b.mean[2], z, V16(v.translation[i]))));
         for (int k = 0; k < 3; ++k)
-            p.axes[i][k] = b.scale[k] * fma(b.rotation[0][k], V16(v.rotation[i][0]),
-                                            fma(b.rotation[1][k], V16(v.rotation[i][1]), b.rotation[2][k] * v.rotation[i][2]));
+            p.axes[i][k] = b.scale[k] * fma(b.rotation[0][k], x, fma(b.rotation[1][k], y, b.rotation[2][k] * z));
     }
     const M16 in_front = p.position[2] > V16(kNear);
     p.inverse_z = V16(1) / select(in_front, p.position[2], V16(1));
@@ -124,7 +125,10 @@ DREAMSPLAT_INLINE void project_batch(const View& v, const Batch& b, Projection& 
     p.xx = ff + kBlur;
     p.yy = gg + kBlur;
     p.xy = fma(f[0], g[0], fma(f[1], g[1], f[2] * g[2]));
-    p.determinant = fma(c0, c0, fma(c1, c1, c2 * c2)) + fma(V16(kBlur), ff + gg, V16(kBlur * kBlur));
+    const V16 determinant = fma(c0, c0, fma(c1, c1, c2 * c2)) + fma(V16(kBlur), ff + gg, V16(kBlur * kBlur));
+    p.l1 = sqrt(p.yy / determinant * kHalfLog2E);
+    p.l2 = -(p.xy / p.yy) * p.l1;
+    p.l3 = sqrt(V16(kHalfLog2E) / p.yy);
 }
 
 struct Direction {
@@ -148,7 +152,8 @@ DREAMSPLAT_INLINE void view_colour(const V16* basis, const V16* sh, int coeffici
     }
 }
 
-inline void project_view(const Scene& s, const View& v, int camera, int64_t first, const Batch& b, Frame& frame, float* radii) {
+inline void project_view(const Scene& s, const View& v, int camera, int64_t first, const Batch& b, Frame& frame,
+                         float* radii) {
     Projection p;
     project_batch(v, b, p);
     const int64_t base = int64_t(camera) * s.gaussians;
@@ -159,10 +164,9 @@ inline void project_view(const Scene& s, const View& v, int camera, int64_t firs
         out[a] = fma(p.position[a] * p.inverse_z, V16(v.focal[a]), V16(v.principal[a])) + offset[a];
 
     const V16 reach2 = (b.log2_opacity + kLog2Of255) / kHalfLog2E;  // squared, in standard deviations
-    const V16 inverse_root = V16(1) / sqrt(p.yy * p.determinant);
-    out[2] = p.yy * inverse_root * std::sqrt(kHalfLog2E);
-    out[3] = -p.xy * inverse_root * std::sqrt(kHalfLog2E);
-    out[4] = sqrt(V16(kHalfLog2E) / p.yy);
+    out[2] = p.l1;
+    out[3] = p.l2;
+    out[4] = p.l3;
     out[5] = b.log2_opacity;
     const Direction d = view_direction(v, b);
     V16 basis[16];
@@ -172,13 +176,13 @@ inline void project_view(const Scene& s, const View& v, int camera, int64_t firs
     out[9] = p.position[2];
     const V16 half_width = sqrt(max(reach2 * p.xx, V16(0))), half_height = sqrt(max(reach2 * p.yy, V16(0)));
     // Not-a-number, from overflow of huge finite inputs, fails a comparison and so is culled.
-    const M16 shows = (p.position[2] > V16(kNear)) & (reach2 >= V16(0)) & (p.determinant < V16(1e30f)) &
+    const M16 shows = (p.position[2] > V16(kNear)) & (reach2 >= V16(0)) & (p.xx + p.yy < V16(kLargest)) &
                       (out[0] + half_width > V16(0)) & (out[0] - half_width < V16(float(s.width))) &
                       (out[1] + half_height > V16(0)) & (out[1] - half_height < V16(float(s.height)));
     out[10] = select(shows, half_width, V16(-1));
     out[11] = half_height;
     out[12] = p.xy / p.xx * half_width;
-    out[13] = V16(1) / out[2];
+    out[13] = V16(1) / p.l1;
 
     const V16 half_difference = (p.xx - p.yy) * 0.5f;
     const V16 largest = (p.xx + p.yy) * 0.5f + sqrt(fma(half_difference, half_difference, p.xy * p.xy));

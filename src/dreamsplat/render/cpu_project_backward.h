@@ -10,7 +10,7 @@ struct BatchGradients {
     V16 mean[3], oriented[3][3], opacity, sh[48];
 };
 
-// One camera's sums: moments of g about the centre, then dL/dcolour and dL/ddepth; see GradientRow.
+// One camera's sums: moments of g, then dL/dcolour and dL/ddepth; see GradientRow.
 struct ScreenGradients {
     V16 moments[6], colour[3], depth;
     M16 visible;
@@ -43,7 +43,8 @@ inline ScreenGradients sum_slots(const Scene& s, const Frame& frame, int camera,
 }
 
 // Through colour and view direction.
-inline void colour_backward(const Scene& s, const View& v, const Batch& b, const ScreenGradients& g, BatchGradients& out) {
+inline void colour_backward(const Scene& s, const View& v, const Batch& b, const ScreenGradients& g,
+                            BatchGradients& out) {
     const Direction d = view_direction(v, b);
     V16 basis[16], colour[3], from_colour[3], weight[16], along[3];
     sh_basis(d.unit, s.coefficients, basis);
@@ -64,22 +65,22 @@ inline void colour_backward(const Scene& s, const View& v, const Batch& b, const
 }
 
 // Through the ellipse and the centre on screen; `centre` receives the gradient of the latter.
-inline void ellipse_backward(const View& v, const Batch& b, const ScreenGradients& g, BatchGradients& out, V16* centre) {
+inline void ellipse_backward(const View& v, const Batch& b, const ScreenGradients& g, BatchGradients& out,
+                             V16* centre) {
     Projection p;
     project_batch(v, b, p);
-    const V16 inverse_determinant = V16(1) / p.determinant;
-    const V16 a = p.yy * inverse_determinant, h = -p.xy * inverse_determinant, c = p.xx * inverse_determinant;  // conic
     const V16* m = g.moments;
-    centre[0] = select(g.visible, fma(a, m[1], h * m[2]), V16(0));
-    centre[1] = select(g.visible, fma(h, m[1], c * m[2]), V16(0));
-    // dL/dcovariance = Q S Q / 2 with the conic Q and second moments S; dL/dfactor = 2 dL/dcovariance factor.
-    const V16 t00 = fma(a, m[3], h * m[4]), t01 = fma(a, m[4], h * m[5]);
-    const V16 t10 = fma(h, m[3], c * m[4]), t11 = fma(h, m[4], c * m[5]);
-    const V16 s00 = fma(t00, a, t01 * h), s01 = fma(t00, h, t01 * c), s11 = fma(t10, h, t11 * c);
+    const V16 zero(0), k2(2 * kLn2);
+    centre[0] = select(g.visible, k2 * p.l1 * m[1], zero);
+    centre[1] = select(g.visible, k2 * fma(p.l2, m[1], p.l3 * m[2]), zero);
+    // With the inverse covariance Q = 2 ln2 L^T L, displacements d and second moments M of L d, dL/dcovariance =
+    // Q (sum of g d d^T) Q / 2 and dL/dfactor = 2 dL/dcovariance factor = (2 ln2)^2 L^T M (L factor).
     V16 factor[2][3], position[3], slope_scale[2];
     for (int k = 0; k < 3; ++k) {
-        factor[0][k] = select(g.visible, fma(s00, p.factor[0][k], s01 * p.factor[1][k]), V16(0));
-        factor[1][k] = select(g.visible, fma(s01, p.factor[0][k], s11 * p.factor[1][k]), V16(0));
+        const V16 a = k2 * fma(p.l1, p.factor[0][k], p.l2 * p.factor[1][k]), b = k2 * p.l3 * p.factor[1][k];
+        const V16 ma = k2 * fma(m[3], a, m[4] * b), mb = k2 * fma(m[4], a, m[5] * b);
+        factor[0][k] = select(g.visible, p.l1 * ma, zero);
+        factor[1][k] = select(g.visible, fma(p.l2, ma, p.l3 * mb), zero);
     }
     // factor[i] = focal_i / z (axes[i] - slope_i axes[2]) and centre[i] = focal_i position[i] / z + principal_i.
     position[2] = g.depth;
@@ -90,17 +91,14 @@ inline void ellipse_backward(const View& v, const Batch& b, const ScreenGradient
             own = fma(factor[i][k], p.factor[i][k], own);
             slope = fma(factor[i][k], p.axes[2][k], slope);
         }
-        slope = select(p.unclamped[i], -(slope * scale), V16(0));
+        slope = select(p.unclamped[i], -(slope * scale), zero);
         const V16 true_slope = p.position[i] * p.inverse_z;
         position[i] = fma(centre[i], scale, slope * p.inverse_z);
         position[2] -= p.inverse_z * fma(true_slope, fma(centre[i], V16(v.focal[i]), slope), own);
         slope_scale[i] = scale;
     }
     for (int i = 0; i < 3; ++i)
-        for (int j = 0; j < 3; ++j) {
-            const V16 part = fma(position[i], V16(v.rotation[i][j]), V16(0));
-            out.mean[j] += select(g.visible, part, V16(0));
-        }
+        for (int j = 0; j < 3; ++j) out.mean[j] += select(g.visible, position[i] * v.rotation[i][j], zero);
     for (int k = 0; k < 3; ++k) {
         const V16 f = factor[0][k] * slope_scale[0], h2 = factor[1][k] * slope_scale[1];
         const V16 axes[3] = {f, h2, -fma(f, p.slope[0], h2 * p.slope[1])};
@@ -130,7 +128,8 @@ inline void orientation_backward(const Batch& b, const BatchGradients& g, V16* s
     for (int i = 0; i < 4; ++i) quat[i] = (quat[i] - radial * b.quat[i]) * b.inverse_length;
 }
 
-inline void project_backward(const Scene& s, const Frame& frame, const View* views, int64_t first, const InputGradients& out) {
+inline void project_backward(const Scene& s, const Frame& frame, const View* views, int64_t first,
+                             const InputGradients& out) {
     Batch b;
     load_batch(s, first, b);
     BatchGradients sum;

@@ -16,7 +16,7 @@
 #endif
 
 #if !defined(__GNUC__)
-#error "The CPU rasteriser needs GCC or Clang (on Windows: clang-cl), for their vector extension."
+#error "The CPU rasteriser needs GCC or Clang, for their vector extension."
 #endif
 
 #define DREAMSPLAT_INLINE inline __attribute__((always_inline))
@@ -101,7 +101,9 @@ template <>
 struct NativeMask<16> {
     using F = typename Native<16>::F;
     __mmask16 m;
-    static DREAMSPLAT_INLINE NativeMask less(F a, F b) { return {_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ)}; }
+    static DREAMSPLAT_INLINE NativeMask less(F a, F b) {
+        return {_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ)};
+    }
     static DREAMSPLAT_INLINE NativeMask less_equal(F a, F b) {
         return {_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LE_OQ)};
     }

@@ -37,26 +37,30 @@ def share_weights(model: nn.Module) -> None:
             dist.broadcast(parameter.data, src=0)
 
 
-def average_gradients(model: nn.Module, stop: bool) -> bool:
-    """Give all processes that train together the mean of their gradients, sent in bfloat16.
+@torch.no_grad()
+def average_weights(model: nn.Module, stop: bool) -> bool:
+    """Give all processes that train together the mean of their weights.
+
+    Averaging weights now and then ("local SGD", Stich 2019) instead of gradients in every step lets each process take many
+    small steps without waiting for the others.
 
     Returns:
         Whether any of them wants to stop, so that all stop at the same step.
     """
     if process_count() == 1:
         return stop
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flag = gradients[0].new_tensor([float(stop)])
-    flat = torch.cat([flag, *(g.reshape(-1) for g in gradients)]).to(torch.bfloat16)
+    weights = [p.detach() for p in model.parameters()]
+    flag = weights[0].new_tensor([float(stop)])
+    flat = torch.cat([flag, *(w.reshape(-1) for w in weights)])
     dist.all_reduce(flat)
-    stops, *means = (flat.float() / process_count()).split([1, *(g.numel() for g in gradients)])
-    for gradient, mean in zip(gradients, means, strict=True):
-        gradient.copy_(mean.reshape(gradient.shape))
+    stops, *means = (flat / process_count()).split([1, *(w.numel() for w in weights)])
+    for weight, mean in zip(weights, means, strict=True):
+        weight.copy_(mean.reshape(weight.shape))
     return bool(stops > 0)
 
 
 def run_in_processes(count: int, function: Callable[[Any], None], argument: Any) -> None:
-    """Call `function(argument)` in `count` processes that share gradients, each on a core of its own."""
+    """Call `function(argument)` in `count` processes that can share weights, each on a core of its own."""
     if count == 1:
         return function(argument)
     with tempfile.TemporaryDirectory() as folder:

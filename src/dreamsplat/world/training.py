@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats.atomic import replacing
 from dreamsplat.world.diffusion import Noise, broadcast, denoising_loss
-from dreamsplat.world.parallel import average_gradients, process_count, process_rank, share_weights
+from dreamsplat.world.parallel import average_weights, process_count, process_rank, share_weights
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 """Yields clean samples [B, ...] and packed conditions [B, ...]."""
@@ -45,6 +45,8 @@ class TrainConfig:
     """Memory of the average, as a fraction of the samples seen so far."""
     bf16: bool = True
     """Multiply matrices in bfloat16 (twice as fast on processors that have it)."""
+    meet_steps: int = 8
+    """Steps after which processes that train together average their weights."""
     report_seconds: float = 30.0
     """Seconds between lines of the log."""
     checkpoint_minutes: float = 5.0
@@ -69,6 +71,7 @@ class Trainer:
         )
         self.samples = self.cold_start = samples
         self.seconds = 0.0
+        self.steps = 0
 
     def rate(self) -> float:
         """The learning rate at the samples seen so far."""
@@ -77,14 +80,8 @@ class Trainer:
         warm = (self.samples - self.cold_start) / c.warmup_samples
         return c.learning_rate * decay * min(warm + 1e-2, 1.0)
 
-    def step(
-        self, clean: Tensor, packed: Tensor, generator: torch.Generator, stop: bool = False
-    ) -> tuple[float, bool]:
-        """One optimisation step on a batch.
-
-        Returns:
-            The loss (about 1 for a network that has learned nothing), and whether this or another process said `stop`.
-        """
+    def step(self, clean: Tensor, packed: Tensor, generator: torch.Generator) -> float:
+        """One optimisation step on a batch; returns the loss (about 1 for a network that has learned nothing)."""
         sigma = self.noise.draw_sigmas(len(clean), generator)
         normal = torch.randn(clean.shape, generator=generator)
         clean, packed, sigma, normal = (t.to(self.device) for t in (clean, packed, sigma, normal))
@@ -93,7 +90,6 @@ class Trainer:
         loss = denoising_loss(estimate.float(), clean, sigma, self.noise.sigma_data)
         self.optimiser.zero_grad()
         loss.backward()
-        stop = average_gradients(self.model, stop)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
@@ -101,7 +97,12 @@ class Trainer:
         count = len(clean) * process_count()
         self.samples += count
         self._update_average(count)
-        return float(loss.detach()), stop
+        self.steps += 1
+        return float(loss.detach())
+
+    def meet(self, stop: bool) -> bool:
+        """Every `meet_steps` steps, share weights with the other processes; returns whether all should stop now."""
+        return average_weights(self.model, stop) if self.steps % self.config.meet_steps == 0 else False
 
     @torch.no_grad()
     def _update_average(self, count: int) -> None:
@@ -167,7 +168,8 @@ def train(trainer: Trainer, batches: Batches, folder: Path, say: Callable[[str],
     while not stopped:
         clean, packed = next(batches)
         tick = time.monotonic()
-        loss, stopped = trainer.step(clean, packed, generator, stop=tick - began > config.minutes * 60)
+        loss = trainer.step(clean, packed, generator)
+        stopped = trainer.meet(stop=tick - began > config.minutes * 60)
         trainer.seconds += time.monotonic() - tick
         log.add(loss)
         if process_rank() == 0 and (stopped or time.monotonic() - saved > config.checkpoint_minutes * 60):

@@ -1,9 +1,9 @@
 """The bundled 2D diffusion model: caption, view and camera -> RGBA image, as a small convolutional UNet.
 
 An image is cut into 4x4-pixel cells (64x64x4 becomes 16x16x64), processed at 16x16 and 8x8, and put together again.
-The condition enters twice: as a gain on the channels of every block, and as a *layout*, a coarse 16x16 feature map
-computed from the condition alone. The layout is what lets a small network place the parts of an object for a given
-camera: at high noise the answer depends on the condition and on the position, and convolutions know no position.
+The condition enters three times: as a gain on the channels of every block; as a *layout*, a coarse 16x16 feature map
+computed from the condition alone, because at high noise the answer depends on the position, and convolutions know no
+position; and, where the exact camera is told, as a learned volume seen from it (`posed_volume.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from dreamsplat.world.conditioning import ConditionEncoder
 from dreamsplat.world.diffusion import Noise, fourier_features, precondition
+from dreamsplat.world.posed_volume import PosedVolume
 
 NOISE_OCTAVES = 4
 
@@ -39,7 +40,7 @@ class UNetConfig:
 
     def noise(self) -> Noise:
         """Images are 2 x (premultiplied RGB, alpha): zero outside the object, rms about 0.6 over the world."""
-        return Noise(sigma_data=0.6, log_sigma_mean=-0.3, log_sigma_std=1.4)
+        return Noise(sigma_data=0.6, log_sigma_mean=0.0, log_sigma_std=1.6)
 
 
 class ResidualBlock(nn.Module):
@@ -100,6 +101,7 @@ class ImageDenoiser(nn.Module):
         self.sigma = nn.Linear(2 * NOISE_OCTAVES + 1, width)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.layout = nn.Linear(width, config.layout * self.grid**2)
+        self.posed = PosedVolume(fine, self.grid)
         self.entry = nn.Conv2d(cells + config.layout, fine, 3, padding=1)
         self.down_fine = nn.ModuleList(ResidualBlock(fine, width) for _ in range(config.blocks))
         self.shrink = nn.Conv2d(fine, coarse, 2, stride=2)
@@ -135,7 +137,7 @@ class ImageDenoiser(nn.Module):
         embedding = self.mix(self.condition(packed) + self.sigma(features))
         layout = self.layout(embedding).reshape(-1, self.config.layout, self.grid, self.grid)
         cells = F.pixel_unshuffle(x, self.config.cell).to(layout.dtype).contiguous(memory_format=torch.channels_last)
-        h = self.entry(torch.cat([cells, layout], dim=1))
+        h = self.entry(torch.cat([cells, layout], dim=1)) + self.posed(packed)
         skips = [h]
         for block in self.down_fine:
             h = block(h, embedding)
