@@ -134,8 +134,8 @@ DREAMSPLAT_INLINE void transpose_masks(const uint64_t* masks, Chunk& chunk) {
     }
 }
 
-// The state of a tile's pixels while it is blended, in block order, beside TilePixels: colour without background, depth,
-// and the exponent under which a Gaussian is skipped, kEnded once the pixel has ended or where it is outside the image.
+// The state of a tile's pixels while it is blended, in block order, beside TilePixels: colour without background,
+// depth, and the exponent under which a Gaussian is skipped: kEnded once the pixel has ended, or outside the image.
 struct alignas(64) TileSums {
     float colour[3][kBlocks][16], depth[kBlocks][16], threshold[kBlocks][16];
 };
@@ -152,7 +152,8 @@ inline void clear_tile(const Tile& t, TilePixels& pixels, TileSums& sums) {
     }
 }
 
-// Blends a chunk, whose first entry is number `before` of the tile's, into one block; false if all its pixels have ended.
+// Blends a chunk, whose first entry is number `before` of the tile's, into one block. Returns whether any of the
+// block's pixels lives on.
 DREAMSPLAT_INLINE bool blend_block(const Chunk& chunk, int block, float before, TilePixels& pixels, TileSums& sums) {
     const V16 x = block_x(block), y = block_y(block);
     V16 rest = V16::load(pixels.transmittance[block]), limit = V16::load(sums.threshold[block]);
