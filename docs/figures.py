@@ -53,7 +53,11 @@ def draw_view() -> None:
     noise = torch.randn(len(views), 4, 64, 64, generator=generator)
     sigma = torch.full((len(views),), 10.0)
     rows = []
-    for label, view, suffix in (("exact camera", "camera", False), ("view word", "words", True), ("neither", "words", False)):
+    for label, view, suffix in (
+        ("exact camera", "camera", False),
+        ("view word", "words", True),
+        ("neither", "words", False),
+    ):
         prior = BundledImagePrior(view=view).load(torch.device("cpu"))
         prompts = view_prompts(PROMPT, views) if suffix else [PROMPT] * len(views)
         estimate = prior.denoise(10.0 * noise, sigma, prior.embed(prompts, views))

@@ -251,9 +251,7 @@ def test_the_perfect_teacher_is_the_posterior_mean_of_its_pictures() -> None:
     pictures = teacher.embed(["a red mug"] * 2, views)
     noisy = pictures[:, 1] + 0.5 * torch.randn(pictures[:, 1].shape, generator=_generator(2))
     weights = torch.stack([torch.exp(-((noisy - pictures[:, k]) ** 2).double().sum((1, 2, 3)) / 0.5) for k in range(3)])
-    expected = sum(
-        (weights[k] / weights.sum(0))[:, None, None, None] * pictures[:, k].double() for k in range(3)
-    )
+    expected = sum((weights[k] / weights.sum(0))[:, None, None, None] * pictures[:, k].double() for k in range(3))
     estimate = teacher.denoise(noisy, torch.full((2,), 0.5), pictures)
     torch.testing.assert_close(estimate.double(), expected, rtol=1e-4, atol=1e-5)
     # Without noise to speak of, the nearest picture itself; the same objects are seen from every view.

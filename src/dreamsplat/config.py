@@ -113,7 +113,9 @@ BUNDLED = DreamConfig(
         elevation_deg=(-10.0, 60.0), distance=(2.7, 3.3), fov_y_deg=(40.0, 40.0), elevation_sampling="uniform"
     ),
     lift=Lift(candidates=100_000, radius=0.03, max_points=8192, world_scale=1.0),
-    rates=LearningRates(means=2e-3, means_final=1e-3, means_decay_steps=400, sh_dc=0.02, opacities=0.05, scales=0.01, quats=0.005),
+    rates=LearningRates(
+        means=2e-3, means_final=1e-3, means_decay_steps=400, sh_dc=0.02, opacities=0.05, scales=0.01, quats=0.005
+    ),
     densify=DensifyConfig(start=99, stop=350, every=100, extent=1.0, grad_threshold=1e-3, max_gaussians=12_000),
 )
 """The whole method on the models that ship with the package; minutes of a laptop's processor."""

@@ -16,7 +16,9 @@ def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
         DeviceUnavailable: for "cuda" where torch finds no CUDA device.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceUnavailable("device: 'cuda' was asked for, but torch finds no CUDA device. Use --device cpu or auto.")
+        raise DeviceUnavailable(
+            "device: 'cuda' was asked for, but torch finds no CUDA device. Use --device cpu or auto."
+        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

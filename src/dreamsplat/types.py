@@ -142,9 +142,7 @@ class Cameras(_TensorValue):
 
     def rows(self, index: Tensor) -> Cameras:
         """The cameras that a tensor of indices (or a mask [C]) selects."""
-        return dataclasses.replace(
-            self, world_to_camera=self.world_to_camera[index], intrinsics=self.intrinsics[index]
-        )
+        return dataclasses.replace(self, world_to_camera=self.world_to_camera[index], intrinsics=self.intrinsics[index])
 
 
 @dataclass(frozen=True)

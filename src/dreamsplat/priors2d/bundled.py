@@ -42,7 +42,7 @@ def premultiplied(rendering: Rendering) -> Tensor:
 
 class _Bundled(AbstractImagePrior):
     def __init__(self, model: ImageDenoiser, view: ViewConditioning, device: torch.device) -> None:
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model
         self.view = view
         self.device = device
         self.resolution = model.config.resolution

@@ -4,8 +4,8 @@ For a caption and an exact camera, K instances of the world are rendered at that
 
     D(x; sigma) = sum_i softmax_i(-|x - x_i|^2 / (2 sigma^2)) x_i
 
-is the best denoiser of that empirical distribution (Karras et al. 2022, appendix B.3). What the method makes with it is the
-ceiling for any trained model of the same world; it is never a default.
+is the best denoiser of that empirical distribution (Karras et al. 2022, appendix B.3). What the method makes with it is
+the ceiling for any trained model of the same world; it is never a default.
 """
 
 from __future__ import annotations

@@ -43,7 +43,13 @@ class _Bundled(AbstractCloudPrior):
     def sample(self, prompt: str, generator: torch.Generator) -> PointCloud:
         spec = self.spec
         cloud = sample_cloud(
-            self.model, self.code, parse_caption(prompt), spec.points, generator, spec.guidance_scale, spec.sampling_steps
+            self.model,
+            self.code,
+            parse_caption(prompt),
+            spec.points,
+            generator,
+            spec.guidance_scale,
+            spec.sampling_steps,
         )
         if len(cloud) == 0:
             raise InvalidInput(f"prior3d: the 3D model found no surface for '{prompt}'. Try another seed.")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +23,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 IMAGE_WEIGHTS = WEIGHTS / "image.safetensors"
 VOLUME_WEIGHTS = WEIGHTS / "volume.safetensors"
 _CODE = "code."
+_Model = TypeVar("_Model", ImageDenoiser, VolumeDenoiser)
 
 
 def write_image_model(path: Path, config: UNetConfig, weights: dict[str, Tensor], record: dict[str, float]) -> None:
@@ -44,8 +46,8 @@ def read_image_model(path: Path = IMAGE_WEIGHTS) -> ImageDenoiser:
         FileProblem: if the file is missing, or is not such a model.
     """
     tensors, config = _read(path)
-    model = ImageDenoiser(UNetConfig(**(config | {"channels": tuple(config["channels"])})))
-    return _fill(model, tensors, path)
+    config["channels"] = tuple(config["channels"])
+    return _fill(ImageDenoiser(UNetConfig(**config)), tensors, path)
 
 
 def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[VolumeDenoiser, VolumeCode]:
@@ -73,9 +75,11 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, object]) 
         save_file(tensors, partial, {key: json.dumps(value) for key, value in metadata.items()})
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
-        raise FileProblem(f"{path}: the bundled weights are missing. Reinstall dreamsplat, or make them: dreamsplat train-world.")
+        raise FileProblem(
+            f"{path}: the bundled weights are missing. Reinstall dreamsplat, or make them: dreamsplat train-world."
+        )
     try:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
@@ -84,7 +88,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
         raise FileProblem(f"{path}: not a dreamsplat weights file ({error}). Reinstall dreamsplat.") from error
 
 
-def _fill(model, tensors: dict[str, Tensor], path: Path):  # noqa: ANN001, ANN202 (any module, the same one back)
+def _fill(model: _Model, tensors: dict[str, Tensor], path: Path) -> _Model:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -96,6 +96,6 @@ def sample_heun(denoise: Denoiser, noise: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def fourier_features(values: Tensor, octaves: int) -> Tensor:
-    """sin and cos of 2^k pi values, k < octaves: [B] -> [B, 2 octaves]."""
+    """Sin and cos of 2^k pi values, k < octaves: [B] -> [B, 2 octaves]."""
     angles = values[:, None] * (math.pi * 2.0 ** torch.arange(octaves, device=values.device))
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -41,10 +41,12 @@ def over_white(z: Tensor) -> Tensor:
 
 
 def draw_image_samples(model: ImageDenoiser, path: Path) -> None:
-    """A sheet of the 2D model's samples: a row per category, a column per azimuth; each picture is a sample of its own."""
+    """A sheet of the 2D model's samples: a row per category, a column per azimuth; every picture is its own sample."""
     generator = torch.Generator().manual_seed(0)
     views = ring(model.config.resolution)
-    rows = [(text, over_white(sample_images(model, [text] * len(views), views, generator))) for text in gallery_captions()]
+    rows = [
+        (text, over_white(sample_images(model, [text] * len(views), views, generator))) for text in gallery_captions()
+    ]
     _write_sheet(rows, path)
 
 

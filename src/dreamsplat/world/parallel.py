@@ -1,4 +1,4 @@
-"""Training in several processes, one per core: on CPUs faster than several threads in one, which wait for each other."""
+"""Training in several processes, one per core: on CPUs faster than threads, which wait for each other."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 
 
 def process_count() -> int:
@@ -41,8 +42,8 @@ def share_weights(model: nn.Module) -> None:
 def average_weights(model: nn.Module, stop: bool) -> bool:
     """Give all processes that train together the mean of their weights.
 
-    Averaging weights now and then ("local SGD", Stich 2019) instead of gradients in every step lets each process take many
-    small steps without waiting for the others.
+    Averaging weights now and then ("local SGD", Stich 2019) instead of gradients in every step lets each process take
+    many small steps without waiting for the others.
 
     Returns:
         Whether any of them wants to stop, so that all stop at the same step.
@@ -64,7 +65,7 @@ def run_in_processes(count: int, function: Callable[[Any], None], argument: Any)
     if count == 1:
         return function(argument)
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_worker, (count, Path(folder) / "meet", function, argument), nprocs=count)
+        spawn(_worker, (count, Path(folder) / "meet", function, argument), nprocs=count)
 
 
 def _worker(rank: int, count: int, meeting_point: Path, function: Callable[[Any], None], argument: Any) -> None:

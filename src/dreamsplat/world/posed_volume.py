@@ -1,9 +1,9 @@
 """How the exact camera reaches the bundled 2D model: a learned volume per category, looked at from that camera.
 
-A number for the azimuth tells a network too little: it would have to learn from examples what turning an object does to
-its picture. Here the turning is done by geometry. Each category owns a small volume of features over the cube [-1, 1]^3,
-learned with the rest; the volume is sampled along the camera's rays, and convolutions read the samples, near to far, as a
-coarse picture that already stands in the right pose (the idea of HoloGAN, Nguyen-Phuoc et al. 2019).
+A number for the azimuth tells a network too little: it would have to learn from examples what turning an object does
+to its picture. Here the turning is done by geometry. Each category owns a small volume of features over the cube
+[-1, 1]^3, learned with the rest; the volume is sampled along the camera's rays, and convolutions read the samples, near
+to far, as a coarse picture that already stands in the right pose (the idea of HoloGAN, Nguyen-Phuoc et al. 2019).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dreamsplat.world.conditioning import WORLD_DISTANCE, WORLD_FOV_Y_DEG
 
 
 class PosedVolume(nn.Module):
-    """Packed conditions [B, 8] -> features [B, out, G, G] of the category's volume as the condition's camera sees it."""
+    """Packed conditions [B, 8] -> features [B, out, G, G] of the category's volume as the camera sees it."""
 
     def __init__(self, out: int, grid: int, channels: int = 12, cells: int = 16, hidden: int = 128) -> None:
         """Create the module; it starts by answering 0.
@@ -37,8 +37,8 @@ class PosedVolume(nn.Module):
         self.read = nn.Conv2d(channels * cells, hidden, 1)
         self.out = nn.Conv2d(hidden, out, 3, padding=1)
         nn.init.normal_(self.volumes.weight, std=0.3)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, packed: Tensor) -> Tensor:
         """See the class; without a camera (or a category) the answer does not depend on it."""
@@ -47,7 +47,9 @@ class PosedVolume(nn.Module):
         with torch.autocast(packed.device.type, enabled=False):
             seen = F.grid_sample(volumes.float(), ray_points(packed, self.grid, n), align_corners=False)
         seen = seen * packed[:, 3, None, None, None, None]
-        rays = seen.reshape(count, self.channels * n, self.grid, self.grid).contiguous(memory_format=torch.channels_last)
+        rays = seen.reshape(count, self.channels * n, self.grid, self.grid).contiguous(
+            memory_format=torch.channels_last
+        )
         return self.out(F.silu(self.read(rays)))
 
 

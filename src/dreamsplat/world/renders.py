@@ -54,7 +54,7 @@ def surface_gaussians(surface: Surface, rgb: Tensor) -> Gaussians:
 
 
 def render_layers(surface: Surface, views: Views) -> Tensor:
-    """The picture of an object in layers [C, 5, H, W]: fixed premultiplied RGB, weight of the caption's colour, alpha."""
+    """The picture of an object in layers [C, 5, H, W]: fixed premultiplied RGB, weight of the main colour, alpha."""
     fixed = render(surface_gaussians(surface, surface.base_rgb), views.cameras)
     main = render(surface_gaussians(surface, surface.main_shade[:, None].expand(-1, 3)), views.cameras)
     layers = torch.cat([fixed.rgb, main.rgb[..., :1], fixed.alpha[..., None]], dim=-1)

@@ -19,7 +19,11 @@ from torch import Tensor
 
 from dreamsplat.world import gallery
 from dreamsplat.world.bundle import (
-    read_image_model, read_volume_model, training_record, write_image_model, write_volume_model,
+    read_image_model,
+    read_volume_model,
+    training_record,
+    write_image_model,
+    write_volume_model,
 )  # fmt: skip
 from dreamsplat.world.conditioning import drop_conditions
 from dreamsplat.world.parallel import process_rank, run_in_processes, wait_for_all

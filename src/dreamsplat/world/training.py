@@ -1,15 +1,15 @@
 """One resumable trainer for both bundled diffusion models: stretches of any length, each with a usable average.
 
 A stretch loads the checkpoint if there is one, trains for a number of minutes, writes checkpoints on the way
-(atomically) and stops. The weights that are shipped are an exponential moving average whose memory is a fixed fraction of the
-training so far (Karras et al. 2024, "EDM2", section 3.1), so a longer training is simply continued.
+(atomically) and stops. The weights that are shipped are an exponential moving average whose memory is a fixed fraction
+of the training so far (Karras et al. 2024, "EDM2", section 3.1), so a longer training is simply continued.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -108,7 +108,8 @@ class Trainer:
     def _update_average(self, count: int) -> None:
         keep = max(0.0, 1 - count / (self.config.ema_fraction * self.samples))
         parameters = [p.detach() for p in self.model.parameters()]
-        torch._foreach_lerp_(list(self.average.values()), parameters, 1 - keep)
+        for mean, value in zip(self.average.values(), parameters, strict=True):
+            mean.lerp_(value, 1 - keep)
 
     def save(self, path: Path) -> None:
         """Write everything to a safetensors file, atomically."""
@@ -197,7 +198,7 @@ class _Log:
         self.say(f"{trainer.samples:>9,} samples  loss {mean:.4f}  {speed:.0f} samples/s")
         self.losses, self.last = [], (now, trainer.samples)
 
-    def _write(self, record: dict[str, object]) -> None:
+    def _write(self, record: Mapping[str, object]) -> None:
         if self.say is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:

@@ -1,4 +1,4 @@
-"""Captioned volumes of the world for training the 3D model, in layers and latents that any colour can be painted into."""
+"""Captioned volumes of the world for training the 3D model, in layers and latents that take any colour."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dreamsplat.world.categories import CATEGORIES
 from dreamsplat.world.conditioning import CONDITION_SIZE
-from dreamsplat.world.palette import CATEGORY_NAMES, COLOUR_RGB, draw_colours
+from dreamsplat.world.palette import CATEGORY_NAMES, draw_colours
 from dreamsplat.world.volumes import Volume, VolumeCode, draw_layers, paint_layers, principal_components
 
 SHAPE_LATENT = 96
