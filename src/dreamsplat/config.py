@@ -108,11 +108,11 @@ BUNDLED = DreamConfig(
     steps=400,
     render_size=64,
     loss=SDS(guidance_scale=2.0),
-    times=Times(switch_step=150, late=(0.02, 0.5)),
+    times=Times(switch_step=160, late=(0.02, 0.4)),
     cameras=CameraRange(
         elevation_deg=(-10.0, 60.0), distance=(2.7, 3.3), fov_y_deg=(40.0, 40.0), elevation_sampling="uniform"
     ),
-    lift=Lift(candidates=100_000, radius=0.03, max_points=8192, world_scale=1.0),
+    lift=Lift(candidates=100_000, radius=0.02, max_points=8192, world_scale=1.0),
     rates=LearningRates(
         means=2e-3, means_final=1e-3, means_decay_steps=400, sh_dc=0.02, opacities=0.05, scales=0.01, quats=0.005
     ),
