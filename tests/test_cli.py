@@ -61,11 +61,11 @@ def quick_steps(monkeypatch, random_gaussians) -> Callable[..., list[DreamConfig
             asked.append(config)
             gaussians = random_gaussians(30)
             cloud = PointCloud(gaussians.means, torch.rand(30, 3, generator=torch.Generator().manual_seed(1)))
-            for index, stage in enumerate(["cloud", "lift", "distil", "distil"]):
+            for index, stage in enumerate(["lift", "distil", "distil"]):
                 if before and stage in before:
                     raise before[stage]
-                shown = cloud if stage != "distil" else None
-                step = Step(stage, max(0, index - 1), 2, gaussians, shown, None, {"gradient_norm": float("nan")})
+                shown = cloud if stage == "lift" else None
+                step = Step(stage, index, 2, gaussians, shown, None, {"gradient_norm": float("nan")})
                 watch(step)
                 yield step
 
@@ -132,7 +132,6 @@ def test_generate_writes_everything_a_person_wants(run, quick_steps, tmp_path):
     assert len(load(folder / "asset.ply")) == 30
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["step"]) for line in lines] == [
-        ("cloud", 0),
         ("lift", 0),
         ("distil", 1),
         ("distil", 2),
@@ -149,7 +148,7 @@ def test_the_first_picture_and_asset_are_on_disk_before_the_first_optimisation_s
 
     quick_steps(watch=watch)
     run("generate", "a red mushroom", "--out", tmp_path)
-    assert seen == [("cloud", 0, False), ("lift", 0, False), ("distil", 1, True), ("distil", 2, True)]
+    assert seen == [("lift", 0, False), ("distil", 1, True), ("distil", 2, True)]
 
 
 def test_the_preview_has_rows_for_cloud_start_and_result_seen_from_six_sides(run, quick_steps, monkeypatch, tmp_path):
@@ -220,13 +219,13 @@ def test_overwrite_replaces_results_and_keeps_other_files(run, quick_steps, tmp_
     code, _, err = run("generate", "a red mug", "--out", tmp_path, "--overwrite")
     assert code == 0, err
     assert (tmp_path / "mine.txt").read_text() == "old"
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
     assert len(list(tmp_path.glob("turntable.*"))) == 1
 
 
 @pytest.mark.parametrize("error", [UnknownWord("prompt: unknown."), DeviceUnavailable("device: no.")])
 def test_an_error_before_the_first_step_keeps_the_results_of_an_earlier_run(run, quick_steps, tmp_path, error):
-    quick_steps(before={"cloud": error})
+    quick_steps(before={"lift": error})
     (tmp_path / "asset.ply").write_text("old")
     code, _, err = run("generate", "a red mug", "--out", tmp_path, "--overwrite")
     assert code == 2 and is_one_error(err) and (tmp_path / "asset.ply").read_text() == "old"
@@ -258,13 +257,11 @@ def test_ctrl_c_keeps_what_is_there(run, quick_steps, tmp_path):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["prompt"] == "a red mug"
 
 
-@pytest.mark.parametrize("stage", ["cloud", "lift"])
-def test_ctrl_c_before_there_are_gaussians_writes_no_asset(run, quick_steps, tmp_path, stage):
-    quick_steps(before={stage: KeyboardInterrupt()})
+def test_ctrl_c_before_there_are_gaussians_leaves_nothing(run, quick_steps, tmp_path):
+    quick_steps(before={"lift": KeyboardInterrupt()})
     code, _, err = run("generate", "a red mug", "--out", tmp_path / "run")
     assert code == 130 and "nothing yet" in err
-    assert not (tmp_path / "run" / "asset.ply").exists()
-    assert (tmp_path / "run").exists() == (stage == "lift")  # With config and metrics, or not at all.
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_real_steps_with_one_seed_give_the_same_asset_twice(run, tmp_path):
@@ -282,7 +279,6 @@ def shown_on(console: Console, random_gaussians, steps: int) -> str:
     gaussians = random_gaussians(1234)
     cloud = PointCloud(gaussians.means[:500], gaussians.means[:500])
     with console.capture() as capture, progress.show_progress(console) as report:
-        report(Step("cloud", 0, steps, gaussians, cloud, None, {}))
         report(Step("lift", 0, steps, gaussians, cloud, None, {}))
         for index in range(1, steps + 1):
             report(Step("distil", index, steps, gaussians, None, None, {}))
@@ -291,8 +287,8 @@ def shown_on(console: Console, random_gaussians, steps: int) -> str:
 
 def test_plain_progress_is_a_few_lines_however_many_steps(random_gaussians):
     lines = shown_on(Console(force_terminal=False, width=200), random_gaussians, steps=500).splitlines()
-    assert lines[:2] == ["3D prior: 500 points", "lift to Gaussians: 1,234 Gaussians"]
-    assert len(lines) <= 5 and lines[-1].startswith("distil step 500/500: ")
+    assert lines[0] == "lift to Gaussians: 1,234 Gaussians"
+    assert len(lines) <= 4 and lines[-1].startswith("distil step 500/500: ")
     assert "steps/s" in lines[-1] and "0 s left" in lines[-1] and "1,234 Gaussians" in lines[-1]
 
 
