@@ -81,7 +81,7 @@ def draw_levels(asset: Gaussians) -> None:
         ("one estimate D", enlarged(over_white(estimate))),
         ("z - D", enlarged((0.5 + change).clamp(0, 1))),
     ]
-    columns = [f"t = {t:g}, σ = {s:.2g}" for t, s in zip(times.tolist(), sigma.tolist(), strict=True)]
+    columns = [f"t = {t:g}, sigma {s:.2g}" for t, s in zip(times.tolist(), sigma.tolist(), strict=True)]
     write_png(contact_sheet(rows, columns), IMAGES / "levels.png")
 
 

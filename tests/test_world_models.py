@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -237,12 +238,21 @@ def test_the_shipped_2d_model_prefers_the_picture_that_the_prompt_names() -> Non
 
 
 def test_the_2d_model_refuses_cameras_that_it_was_not_trained_for() -> None:
-    from dataclasses import replace
-
     prior = BundledImagePrior().load(torch.device("cpu"))
     views = sample_views(replace(WORLD_CAMERAS, fov_y_deg=(70.0, 70.0)), 1, 64, _generator())
     with pytest.raises(InvalidInput, match="fov-y-deg"):
         prior.embed(["a red mug"], views)
+
+
+def test_the_2d_model_refuses_pictures_of_another_size_and_other_backgrounds() -> None:
+    from dreamsplat.config import PRESETS
+
+    prior = BundledImagePrior().load(torch.device("cpu"))
+    views = sample_views(WORLD_CAMERAS, 1, 48, _generator())
+    with pytest.raises(InvalidInput, match="render-size: 48 x 48 px.*Use 64"):
+        prior.encode(render(draw_instance(Caption(), _generator()), views.cameras))
+    with pytest.raises(InvalidInput, match="background: 'white'.*Use black"):
+        replace(PRESETS["bundled"], background="white")
 
 
 def test_the_perfect_teacher_is_the_posterior_mean_of_its_pictures() -> None:

@@ -12,10 +12,10 @@ from dreamsplat.densify import DensifyConfig
 from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import SDS, Loss
 from dreamsplat.params import LearningRates
-from dreamsplat.priors2d import BundledImagePrior, ImagePrior
+from dreamsplat.priors2d import BundledImagePrior, ImagePrior, PerfectTeacher
 from dreamsplat.priors3d import BundledCloudPrior, CloudPrior
-from dreamsplat.prompts import NEGATIVE_PROMPT
 from dreamsplat.schedule import GradientClip, Times
+from dreamsplat.world.renders import WORLD_CAMERAS
 
 Background = Literal["black", "white", "random"]
 """What renderings are composited over; "random" draws a grey per step."""
@@ -41,21 +41,32 @@ class Lift:
     """Degree of the spherical harmonics, 0 to 3; above 0 the colour may depend on the direction."""
 
 
+QUICK_RATES = LearningRates(
+    means=2e-3, means_final=1e-3, means_decay_steps=400, sh_dc=0.02, opacities=0.05, scales=0.01, quats=0.005
+)
+"""For 400 steps instead of 1,200, on an object of the unit ball: each about two to ten times the official code's."""
+QUICK_DENSIFY = DensifyConfig(start=99, stop=350, every=100, extent=1.0, grad_threshold=1e-3, max_gaussians=12_000)
+"""Densification at steps 100, 200 and 300, and a number of Gaussians that two cores can bear."""
+
+
 @dataclass(frozen=True)
 class DreamConfig:
-    """A run of the method. Defaults: GaussianDreamer's official code, but for the priors (method.md 0)."""
+    """A run of the method. Defaults: the bundled models, on a laptop's processor; parts default to the paper's values.
+
+    What differs from GaussianDreamer's official code was chosen by the quality benchmark (benchmarks/README.md).
+    """
 
     prompt: str = ""
     """What to make."""
-    negative_prompt: str = NEGATIVE_PROMPT
-    """What guidance moves away from; the bundled models use the empty prompt."""
+    negative_prompt: str = ""
+    """What guidance moves away from; the bundled models know no words for it."""
     seed: int = 0
     """Everything random follows from it."""
-    steps: int = 1200
+    steps: int = 400
     """Optimisation steps."""
     views: int = 4
     """Cameras per step."""
-    render_size: int = 1024
+    render_size: int = 64
     """Height and width of the renderings, px."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to run; auto takes a CUDA device if there is one."""
@@ -65,19 +76,19 @@ class DreamConfig:
     """The 3D diffusion model."""
     prior2d: ImagePrior = field(default_factory=BundledImagePrior)
     """The 2D diffusion model."""
-    loss: Loss = field(default_factory=SDS)
+    loss: Loss = field(default_factory=lambda: SDS(guidance_scale=2.0))
     """The distillation loss."""
-    times: Times = field(default_factory=Times)
+    times: Times = field(default_factory=lambda: Times(switch_step=160, late=(0.02, 0.4)))
     """Which noise levels are visited when."""
     clip: GradientClip = field(default_factory=GradientClip)
     """Clipping of the loss gradient."""
-    cameras: CameraRange = field(default_factory=CameraRange)
+    cameras: CameraRange = field(default_factory=lambda: WORLD_CAMERAS)
     """Where views are drawn from."""
-    lift: Lift = field(default_factory=Lift)
+    lift: Lift = field(default_factory=lambda: Lift(100_000, radius=0.02, max_points=8192, world_scale=1.0))
     """From points to Gaussians."""
-    rates: LearningRates = field(default_factory=LearningRates)
+    rates: LearningRates = field(default_factory=lambda: QUICK_RATES)
     """Learning rates."""
-    densify: DensifyConfig = field(default_factory=DensifyConfig)
+    densify: DensifyConfig = field(default_factory=lambda: QUICK_DENSIFY)
     """When Gaussians are added and removed."""
 
     def __post_init__(self) -> None:
@@ -88,6 +99,10 @@ class DreamConfig:
         for name in ("views", "render_size"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"{name}: {getattr(self, name)}, expected 1 or more.")
+        if self.background != "black" and isinstance(self.prior2d, BundledImagePrior | PerfectTeacher):
+            raise InvalidInput(
+                f"background: '{self.background}', but this 2D prior sees colour and alpha apart, over black. Use black."
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The config as plain values; unions carry the name of their member under "kind"."""
@@ -103,22 +118,5 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-BUNDLED = DreamConfig(
-    negative_prompt="",
-    steps=400,
-    render_size=64,
-    loss=SDS(guidance_scale=2.0),
-    times=Times(switch_step=160, late=(0.02, 0.4)),
-    cameras=CameraRange(
-        elevation_deg=(-10.0, 60.0), distance=(2.7, 3.3), fov_y_deg=(40.0, 40.0), elevation_sampling="uniform"
-    ),
-    lift=Lift(candidates=100_000, radius=0.02, max_points=8192, world_scale=1.0),
-    rates=LearningRates(
-        means=2e-3, means_final=1e-3, means_decay_steps=400, sh_dc=0.02, opacities=0.05, scales=0.01, quats=0.005
-    ),
-    densify=DensifyConfig(start=99, stop=350, every=100, extent=1.0, grad_threshold=1e-3, max_gaussians=12_000),
-)
-"""The whole method on the models that ship with the package; minutes of a laptop's processor."""
-
-PRESETS: dict[str, DreamConfig] = {"bundled": BUNDLED}
+PRESETS: dict[str, DreamConfig] = {"bundled": DreamConfig()}
 """Configs by name; the prompt is still to be filled in."""

@@ -35,6 +35,20 @@ class BundledImagePrior:
         return _Bundled(read_image_model(self.weights or IMAGE_WEIGHTS).to(device), self.view, device)
 
 
+def world_image(rendering: Rendering, resolution: int) -> Tensor:
+    """Model images z [C, 4, R, R] of renderings over black; see `premultiplied`.
+
+    Raises:
+        InvalidInput: if the renderings are not of the model's resolution R.
+    """
+    height, width = rendering.alpha.shape[1:]
+    if (height, width) != (resolution, resolution):
+        raise InvalidInput(
+            f"render-size: {width} x {height} px, but this 2D prior sees {resolution} px. Use {resolution}."
+        )
+    return premultiplied(rendering)
+
+
 def premultiplied(rendering: Rendering) -> Tensor:
     """Model images z = 2 x (premultiplied RGB, alpha) [C, 4, H, W] of renderings over a black background."""
     return 2 * torch.cat([rendering.rgb, rendering.alpha[..., None]], dim=-1).permute(0, 3, 1, 2)
@@ -50,7 +64,7 @@ class _Bundled(AbstractImagePrior):
         self.bf16 = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
 
     def encode(self, rendering: Rendering) -> Tensor:
-        return premultiplied(rendering)
+        return world_image(rendering, self.resolution)
 
     def embed(self, prompts: list[str], views: Views) -> Tensor:
         if not torch.allclose(views.fov_y_deg, torch.full_like(views.fov_y_deg, WORLD_FOV_Y_DEG)):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dreamsplat.priors2d.base import AbstractImagePrior
-from dreamsplat.priors2d.bundled import premultiplied
+from dreamsplat.priors2d.bundled import premultiplied, world_image
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians, Rendering, Views
 from dreamsplat.world.captions import Caption, parse_caption
@@ -46,7 +46,7 @@ class _Perfect(AbstractImagePrior):
         self._objects: dict[Caption, list[Gaussians]] = {}
 
     def encode(self, rendering: Rendering) -> Tensor:
-        return premultiplied(rendering)
+        return world_image(rendering, self.resolution)
 
     def embed(self, prompts: list[str], views: Views) -> Tensor:
         """Conditions [C, K, 4, R, R]: the K pictures themselves, at each view's camera."""
