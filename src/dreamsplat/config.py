@@ -101,7 +101,7 @@ class DreamConfig:
                 raise InvalidInput(f"{name}: {getattr(self, name)}, expected 1 or more.")
         if self.background != "black" and isinstance(self.prior2d, BundledImagePrior | PerfectTeacher):
             raise InvalidInput(
-                f"background: '{self.background}', but this 2D prior sees colour and alpha apart, over black. Use black."
+                f"background: '{self.background}', but this 2D prior sees colour and alpha over black. Use black."
             )
 
     def to_json(self) -> dict[str, Any]:
