@@ -14,7 +14,6 @@ contact sheets. What is measured is written in benchmarks/README.md.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shlex
 import sys
@@ -37,7 +36,7 @@ from dreamsplat.lift import to_gaussians
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
 from dreamsplat.priors2d.bundled import ViewConditioning
 from dreamsplat.types import Gaussians
-from dreamsplat.world.bundle import IMAGE_WEIGHTS, VOLUME_WEIGHTS
+from dreamsplat.world.bundle import IMAGE_WEIGHTS, VOLUME_WEIGHTS, file_hashes
 from dreamsplat.world.captions import parse_caption
 from dreamsplat.world.instances import draw_instance
 from dreamsplat.world.oracle import (
@@ -215,7 +214,7 @@ def weights(config: DreamConfig) -> dict[str, str]:
     for path in paths:
         if not path.is_file():
             raise FileProblem(f"{path}: the weights are missing. Make them: dreamsplat train-world.")
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return file_hashes(paths)
 
 
 def tell(number: int, total: int, result: Result) -> None:

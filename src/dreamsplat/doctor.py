@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import platform
@@ -19,6 +18,7 @@ import dreamsplat
 from dreamsplat.cameras import orbit
 from dreamsplat.render import backend_choice, render
 from dreamsplat.types import Cameras, Gaussians
+from dreamsplat.world.bundle import WEIGHTS, weight_hashes
 
 PACKAGES = ("torch", "numpy", "scipy", "pillow", "safetensors", "tyro", "rich", "imageio-ffmpeg")
 """Distributions whose versions are printed."""
@@ -104,14 +104,12 @@ def _report_renderer(device: torch.device) -> bool:
 
 
 def _report_weights() -> bool:
-    folder = Path(dreamsplat.__file__).parent / "world" / "weights"
-    files = sorted(folder.glob("*.safetensors"))
-    for file in files:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        print(f"weights       {file.name} {file.stat().st_size / 1e6:.1f} MB sha256 {digest}")
-    if not files:
-        print(f"weights       MISSING in {folder}: reinstall dreamsplat, or run `dreamsplat train-world`")
-    return bool(files)
+    hashes = weight_hashes()
+    for name, digest in hashes.items():
+        print(f"weights       {name} {(WEIGHTS / name).stat().st_size / 1e6:.1f} MB sha256 {digest}")
+    if not hashes:
+        print(f"weights       MISSING in {WEIGHTS}: reinstall dreamsplat, or run `dreamsplat train-world`")
+    return bool(hashes)
 
 
 def _version(package: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,9 +59,14 @@ def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[VolumeDenoiser, Volu
     return _fill(VolumeDenoiser(VolumeModelConfig(**config)), weights, path), VolumeCode(**code)
 
 
+def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files, by file name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
 def weight_hashes() -> dict[str, str]:
     """SHA-256 of every bundled weights file, by file name."""
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(WEIGHTS.glob("*.safetensors"))}
+    return file_hashes(sorted(WEIGHTS.glob("*.safetensors")))
 
 
 def training_record(path: Path) -> dict[str, float]:

@@ -7,16 +7,15 @@ import torch
 from dreamsplat.types import Gaussians
 from dreamsplat.world.captions import Caption
 from dreamsplat.world.categories import CATEGORIES
-from dreamsplat.world.palette import COLOUR_RGB
+from dreamsplat.world.palette import CATEGORY_NAMES, COLOUR_RGB
 from dreamsplat.world.renders import SURFACE_POINTS, surface_gaussians
 from dreamsplat.world.shapes import Surface, surface_points
 
 
 def draw_surface(caption: Caption, generator: torch.Generator, count: int = SURFACE_POINTS) -> Surface:
     """`count` surface points of a new object; a category that the caption leaves open is drawn too."""
-    names = list(CATEGORIES)
-    drawn = int(torch.randint(len(names), (), generator=generator))
-    name = names[drawn if caption.category is None else caption.category]
+    drawn = int(torch.randint(len(CATEGORY_NAMES), (), generator=generator))
+    name = CATEGORY_NAMES[drawn if caption.category is None else caption.category]
     return surface_points(CATEGORIES[name].build(generator), count, generator)
 
 
