@@ -17,7 +17,7 @@ from dreamsplat.errors import DeviceUnavailable, InvalidInput
 from dreamsplat.guidance import SDS, SJC
 from dreamsplat.params import LearningRates
 from dreamsplat.priors3d import AbstractCloudPrior
-from dreamsplat.types import PointCloud, Step
+from dreamsplat.types import PointCloud, Step, Views
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,35 @@ def test_the_network_runs_once_per_step_however_clean_the_image_is() -> None:
 
     list(dream_steps(dataclasses.replace(CONFIG, prior2d=Counting(), steps=7, loss=SDS(guidance_scale=5.0))))  # type: ignore[arg-type]
     assert calls == 7
+
+
+def test_without_guidance_the_negative_prompt_is_not_even_embedded() -> None:
+    embedded: list[str] = []
+
+    class Listening(GaussianPrior):
+        def load(self, device: torch.device):  # noqa: ANN202
+            prior = super().load(device)
+            embed = prior.embed
+
+            def heard(prompts: list[str], views: Views) -> torch.Tensor:
+                embedded.extend(prompts)
+                return embed(prompts, views)
+
+            prior.embed = heard  # type: ignore[method-assign]
+            return prior
+
+    for scale, expected in ((1.0, False), (2.0, True)):
+        embedded.clear()
+        config = dataclasses.replace(CONFIG, prior2d=Listening(), steps=1, loss=SDS(scale))  # type: ignore[arg-type]
+        list(dream_steps(dataclasses.replace(config, negative_prompt="ugly")))
+        assert any(prompt.startswith("anything") for prompt in embedded)
+        assert ("ugly" in embedded) == expected
+
+
+def test_a_field_of_view_that_the_bundled_model_does_not_know_is_refused_before_anything_is_made() -> None:
+    cameras = CameraRange(fov_y_deg=(40.0, 60.0))
+    with pytest.raises(InvalidInput, match="fov-y-deg: 40 to 60, .* trained at 40 degrees only. Use 40 40"):
+        DreamConfig(prompt="a red mushroom", cameras=cameras)
 
 
 def test_densification_adds_gaussians_up_to_its_cap() -> None:

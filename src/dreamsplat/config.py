@@ -13,6 +13,7 @@ from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import SDS, Loss
 from dreamsplat.params import LearningRates
 from dreamsplat.priors2d import BundledImagePrior, ImagePrior, PerfectTeacher
+from dreamsplat.priors2d.bundled import check_field_of_view
 from dreamsplat.priors3d import BundledCloudPrior, CloudPrior
 from dreamsplat.schedule import GradientClip, Times
 from dreamsplat.world.renders import WORLD_CAMERAS
@@ -103,6 +104,8 @@ class DreamConfig:
             raise InvalidInput(
                 f"background: '{self.background}', but this 2D prior sees colour and alpha over black. Use black."
             )
+        if isinstance(self.prior2d, BundledImagePrior):
+            check_field_of_view(self.cameras.fov_y_deg)
 
     def to_json(self) -> dict[str, Any]:
         """The config as plain values; unions carry the name of their member under "kind"."""

@@ -20,10 +20,10 @@ from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import Conditions
 from dreamsplat.lift import grow_points, to_gaussians
 from dreamsplat.params import SplatParams
-from dreamsplat.priors2d import sigma_of_time
+from dreamsplat.priors2d import AbstractImagePrior, sigma_of_time
 from dreamsplat.prompts import view_prompts
 from dreamsplat.render import render
-from dreamsplat.types import Gaussians, PointCloud, Step
+from dreamsplat.types import Gaussians, PointCloud, Step, Views
 
 
 def dream(config: DreamConfig) -> Gaussians:
@@ -67,11 +67,7 @@ def dream_steps(config: DreamConfig) -> Iterator[Step]:
 
         # One noise level and one network evaluation per view: never the whole chain, however clean the image is.
         sigma = sigma_of_time(config.times.draw(step, len(views), generator)).to(device)
-        conditions = Conditions(
-            positive=prior2d.embed(view_prompts(config.prompt, views), views),
-            negative=prior2d.embed([config.negative_prompt] * len(views), views),
-        )
-        gradient = config.loss.grad(prior2d, z.detach(), sigma, conditions, generator)
+        gradient = config.loss.grad(prior2d, z.detach(), sigma, _conditions(prior2d, views, config), generator)
         gradient = config.clip.apply(gradient, step)
 
         params.zero_grad()
@@ -92,6 +88,14 @@ def _lift(cloud: PointCloud, config: DreamConfig, generator: torch.Generator) ->
     grown = grow_points(cloud, generator, lift.candidates, lift.radius, lift.colour_jitter, lift.max_points)
     in_world, cloud = (dataclasses.replace(c, xyz=c.xyz * lift.world_scale) for c in (grown, cloud))
     return to_gaussians(in_world, lift.opacity, lift.sh_degree), cloud
+
+
+def _conditions(prior2d: AbstractImagePrior, views: Views, config: DreamConfig) -> Conditions:
+    """What the 2D prior is told: the prompt with each camera's view, and what guidance moves away from."""
+    positive = prior2d.embed(view_prompts(config.prompt, views), views)
+    if config.loss.guidance_scale == 1:
+        return Conditions(positive, None)
+    return Conditions(positive, prior2d.embed([config.negative_prompt] * len(views), views))
 
 
 def _background(kind: Background, generator: torch.Generator) -> Tensor:

@@ -17,8 +17,8 @@ class Conditions:
 
     positive: Tensor
     """[C, ...] the prompt (with its view)."""
-    negative: Tensor
-    """[C, ...] the empty or negative prompt that guidance moves away from."""
+    negative: Tensor | None
+    """[C, ...] the empty or negative prompt that guidance moves away from; a scale of 1 needs none."""
 
 
 def guided_denoise(
@@ -34,6 +34,7 @@ def guided_denoise(
     """
     if guidance_scale == 1:
         return prior.denoise(z_noisy, sigma, conditions.positive)
+    assert conditions.negative is not None, f"guidance scale {guidance_scale} needs a negative condition"
     both = torch.cat([conditions.positive, conditions.negative])
     positive, negative = prior.denoise(torch.cat([z_noisy, z_noisy]), torch.cat([sigma, sigma]), both).chunk(2)
     return negative + guidance_scale * (positive - negative)
@@ -41,6 +42,9 @@ def guided_denoise(
 
 class AbstractLoss(ABC):
     """A distillation loss: settings only; turns one noisy prediction into a gradient on the clean sample."""
+
+    guidance_scale: float
+    """Classifier-free guidance scale; at 1 only the positive condition is needed."""
 
     @abstractmethod
     def grad(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +34,15 @@ class BundledImagePrior:
     def load(self, device: torch.device) -> AbstractImagePrior:
         """The model on a device."""
         return _Bundled(read_image_model(self.weights or IMAGE_WEIGHTS).to(device), self.view, device)
+
+
+def check_field_of_view(fov_y_deg: Sequence[float]) -> None:
+    """Raise InvalidInput unless all fields of view are the one that the bundled model was trained at."""
+    if any(abs(fov - WORLD_FOV_Y_DEG) > 1e-3 for fov in fov_y_deg):
+        raise InvalidInput(
+            f"cameras.fov-y-deg: {min(fov_y_deg):g} to {max(fov_y_deg):g}, but the bundled 2D model was trained at "
+            f"{WORLD_FOV_Y_DEG:g} degrees only. Use {WORLD_FOV_Y_DEG:g} {WORLD_FOV_Y_DEG:g}."
+        )
 
 
 def world_image(rendering: Rendering, resolution: int) -> Tensor:
@@ -67,10 +77,7 @@ class _Bundled(AbstractImagePrior):
         return world_image(rendering, self.resolution)
 
     def embed(self, prompts: list[str], views: Views) -> Tensor:
-        if not torch.allclose(views.fov_y_deg, torch.full_like(views.fov_y_deg, WORLD_FOV_Y_DEG)):
-            raise InvalidInput(
-                f"cameras.fov-y-deg: the bundled 2D model was trained at {WORLD_FOV_Y_DEG:g} degrees only. Use that."
-            )
+        check_field_of_view(views.fov_y_deg.tolist())
         captions = [parse_caption(prompt) for prompt in prompts]
         packed = pack_condition(captions, None if self.view == "words" else views)
         if self.view == "camera":

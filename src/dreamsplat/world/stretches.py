@@ -110,7 +110,7 @@ def _train_image(settings: ImageStretch) -> None:
         while True:
             z, packed = pool.batch(settings.batch, generator)
             # Caption for guidance; view word and camera so that either can be used alone.
-            yield z, drop_conditions(packed, generator, words=0.1, word=0.07, view=0.3, camera=0.15)
+            yield z, drop_conditions(packed, generator, words=0.1, word=0.07, view=0.25, camera=0.25)
 
     train(trainer, batches(), folder, _log.info, stretch.seed)
     if process_rank() == 0:
