@@ -25,7 +25,8 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 from metrics import is_held_out, prompts_of, score
-from report import RESULTS, RUN, Result, provenance, read_results, table, write_sheets
+from provenance import provenance
+from report import RESULTS, RUN, Result, read_results, table, write_sheets
 
 from dreamsplat.config import PRESETS, DreamConfig
 from dreamsplat.dream import dream_steps

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from dreamsplat.cameras import orbit
 from dreamsplat.errors import FileProblem
@@ -37,24 +31,6 @@ COLUMNS: dict[str, Callable[[Result, Result], float | None]] = {
     "assets": lambda result, _: 1.0,
 }
 """Column -> a number of one asset, from its result and its score; None where the asset has none."""
-
-
-def provenance(command: str) -> dict[str, str]:
-    """Where and when numbers are made: machine, commit, date, command."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    ).stdout.strip()  # fmt: skip
-    machine = f"{_processor()}, {len(os.sched_getaffinity(0))} cores"
-    if torch.cuda.is_available():
-        machine += f", {torch.cuda.get_device_name()}"
-    date = datetime.date.today().isoformat()
-    return {
-        "machine": f"{machine}, torch {torch.__version__}",
-        "commit": commit or "unknown",
-        "date": date,
-        "command": command,
-    }
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -131,9 +107,3 @@ def write_sheets(folder: Path) -> list[Path]:
         write_png(contact_sheet(rows, [f"{azimuth:.0f} degrees" for azimuth in views.azimuth_deg % 360]), path)
         paths.append(path)
     return paths
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()

@@ -98,6 +98,9 @@ void forward(Runtime& r, const Scene& s, Frame& f, float* rgb, float* alpha, flo
     f.depths.reserve(splats);
     f.order.reserve(splats);
     f.rects.reserve(splats);
+    f.ordered_rects.reserve(splats);
+    f.first_slot.reserve(splats + size_t(s.cameras));
+    f.camera_slot.reserve(size_t(s.cameras));
     f.sort_pairs.reserve(2 * splats);
     f.visible.reserve(size_t(s.cameras));
     f.tile_done.reserve(tiles);

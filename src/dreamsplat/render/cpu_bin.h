@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "cpu_frame.h"
+#include "cpu_simd.h"
 #include "cpu_threads.h"
 
 namespace dreamsplat {
@@ -37,8 +38,14 @@ inline void radix_sort(uint64_t*& a, uint64_t*& b, uint32_t count, uint32_t smal
 inline void sort_camera(const Scene& scene, Frame& frame, int camera) {
     const int64_t n = scene.gaussians, base = camera * n;
     uint64_t *a = frame.sort_pairs.data() + 2 * base, *b = a + n;
-    uint32_t count = 0, smallest = UINT32_MAX, largest = 0;
+    uint32_t count = 0, smallest = UINT32_MAX, largest = 0, slot = 0;
     for (int64_t i = 0; i < n; ++i) {
+        const TileRect r = frame.rects[base + i];
+        const uint32_t pitch = uint32_t(r.x1 - r.x0);
+        frame.first_slot[base + camera + i] = slot;
+        frame.splats[base + i].slot_base = slot - r.y0 * pitch - r.x0;
+        frame.splats[base + i].slot_pitch = pitch;
+        slot += r.area();
         uint32_t key;
         std::memcpy(&key, &frame.depths[base + i], sizeof key);
         if (key == 0) continue;
@@ -46,19 +53,27 @@ inline void sort_camera(const Scene& scene, Frame& frame, int camera) {
         largest = std::max(largest, key);
         a[count++] = uint64_t(key) << 32 | uint64_t(i);
     }
+    frame.first_slot[base + camera + n] = slot;
     for (uint32_t i = 0; i < count; ++i) a[i] -= uint64_t(smallest) << 32;
     radix_sort(a, b, count, smallest, largest);
     for (uint32_t i = 0; i < count; ++i) frame.order[base + i] = uint32_t(a[i]);
     frame.visible[camera] = count;
 }
 
-inline TileRect tile_rect(const Splat& s, const Frame& frame) {
-    const float slack = 1e-3f;  // px; boxes may be too large, never too small
-    const auto clamp = [](float v, int64_t tiles) { return uint16_t(std::min(std::max(v, 0.0f), float(tiles))); };
-    return {clamp(std::floor((s.x - s.half_width - slack) / kTile), frame.tiles_x - 1),
-            clamp(std::floor((s.y - s.half_height - slack) / kTile), frame.tiles_y - 1),
-            clamp(std::floor((s.x + s.half_width + slack) / kTile) + 1, frame.tiles_x),
-            clamp(std::floor((s.y + s.half_height + slack) / kTile) + 1, frame.tiles_y)};
+// Calls visit(tile, inside) for the tiles of a rectangle, and perhaps for others with inside = false. Most rectangles
+// are of at most 2 x 2 tiles; what depends on their exact size would be a badly predicted branch each time.
+template <class Visit>
+DREAMSPLAT_INLINE void for_each_tile(TileRect r, int64_t tiles_x, const Visit& visit) {
+    const int64_t first = r.y0 * tiles_x + r.x0, wide = r.x1 - r.x0, high = r.y1 - r.y0;
+    if (wide <= 2 && high <= 2) {
+        visit(first, true);
+        visit(first + 1, wide == 2);
+        visit(first + tiles_x, high == 2);
+        visit(first + tiles_x + 1, wide == 2 && high == 2);
+        return;
+    }
+    for (int64_t y = 0; y < high; ++y)
+        for (int64_t x = 0; x < wide; ++x) visit(first + y * tiles_x + x, true);
 }
 
 // Each camera's sorted Gaussians are cut into `parts` runs, so that one camera keeps several threads busy. The counts
@@ -71,54 +86,49 @@ inline void bin(const Scene& scene, Frame& frame, ThreadPool& pool, int threads)
         for (int64_t i = count * part / parts; i < count * (part + 1) / parts; ++i) each(camera * n, camera * n + i);
     };
 
-    frame.counts.reserve(size_t(cameras * parts * (tiles + 1)));  // per task: entries per tile, then all its entries
+    // Per task: entries per tile, and room for the tiles beyond the last that for_each_tile may name.
+    const int64_t pitch = tiles + frame.tiles_x + 2;
+    frame.counts.reserve(size_t(cameras * parts * pitch));
     pool.parallel_for(cameras * parts, threads, [&](int64_t task) {
-        uint32_t* counts = frame.counts.data() + task * (tiles + 1);
-        std::fill(counts, counts + tiles + 1, 0u);
+        uint32_t* counts = frame.counts.data() + task * pitch;
+        std::fill(counts, counts + pitch, 0u);
         run(task, [&](int64_t base, int64_t i) {
-            const TileRect r = tile_rect(frame.splats[base + frame.order[i]], frame);
-            frame.rects[i] = r;
-            counts[tiles] += uint32_t(r.x1 - r.x0) * uint32_t(r.y1 - r.y0);
-            for (int64_t y = r.y0; y < r.y1; ++y)
-                for (int64_t x = r.x0; x < r.x1; ++x) ++counts[y * frame.tiles_x + x];
+            const TileRect r = frame.rects[base + frame.order[i]];
+            frame.ordered_rects[i] = r;
+            for_each_tile(r, frame.tiles_x, [&](int64_t tile, bool inside) { counts[tile] += inside; });
         });
     });
 
-    // Counts become first places: of entries per tile, and of slots per task.
+    // Counts become first places.
     frame.tile_start.reserve(size_t(cameras * tiles + 1));
-    uint64_t place = 0, slot = 0;
+    uint64_t place = 0;
     for (int64_t camera = 0; camera < cameras; ++camera) {
+        frame.camera_slot[camera] = uint32_t(place);
         for (int64_t tile = 0; tile < tiles; ++tile) {
             frame.tile_start[camera * tiles + tile] = uint32_t(place);
             for (int64_t part = 0; part < parts; ++part) {
-                uint32_t& count = frame.counts[(camera * parts + part) * (tiles + 1) + tile];
+                uint32_t& count = frame.counts[(camera * parts + part) * pitch + tile];
                 const uint32_t here = count;
                 count = uint32_t(place);
                 place += here;
             }
         }
-        for (int64_t part = 0; part < parts; ++part) {
-            uint32_t& count = frame.counts[(camera * parts + part) * (tiles + 1) + tiles];
-            const uint32_t here = count;
-            count = uint32_t(slot);
-            slot += here;
-        }
     }
     if (place > UINT32_MAX) throw std::bad_alloc();
     frame.tile_start[cameras * tiles] = uint32_t(place);
 
-    frame.entries.reserve(place);
-    frame.block_masks.reserve(place);
+    frame.entries.reserve(place + uint64_t(cameras * parts));  // and a spare one per task
+    frame.touches.reserve(first_chunk(uint32_t(place), cameras * tiles));
     pool.parallel_for(cameras * parts, threads, [&](int64_t task) {
-        uint32_t* next = frame.counts.data() + task * (tiles + 1);
+        uint32_t* next = frame.counts.data() + task * pitch;
+        const uint32_t spare = uint32_t(place + task);
         run(task, [&](int64_t base, int64_t i) {
-            const TileRect r = frame.rects[i];
+            const TileRect r = frame.ordered_rects[i];
             const uint32_t splat = uint32_t(base) + frame.order[i];
-            frame.splats[splat].first_slot = next[tiles];
-            frame.splats[splat].slots = uint32_t(r.x1 - r.x0) * uint32_t(r.y1 - r.y0);
-            for (int64_t y = r.y0; y < r.y1; ++y)
-                for (int64_t x = r.x0; x < r.x1; ++x)
-                    frame.entries[next[y * frame.tiles_x + x]++] = {splat, next[tiles]++};
+            for_each_tile(r, frame.tiles_x, [&](int64_t tile, bool inside) {
+                frame.entries[inside ? next[tile] : spare] = splat;
+                next[tile] += inside;
+            });
         });
     });
 }

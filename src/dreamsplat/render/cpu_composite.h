@@ -1,8 +1,7 @@
 // Stage 4, composite: blend each tile's Gaussians front to back.
 //
 // A tile is 32 x 32 px in 8 x 8 blocks of 4 x 4 px; the 16 pixels of a block are the 16 lanes of a vector. Entries are
-// taken in chunks: gathered into the first-level cache, given a 64-bit mask of the blocks that their ellipse touches,
-// and the masks transposed as a bit matrix, which gives each block the list of its Gaussians.
+// taken in chunks: gathered into the first-level cache, then each block gets, as bits, the set of those that touch it.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +13,6 @@
 
 namespace dreamsplat {
 
-constexpr int kChunk = 128;                 // entries at a time
-constexpr int kWords = kChunk / 64;
 constexpr float kMaxAlpha = 0.99f;          // largest opacity of one Gaussian at one pixel
 constexpr float kMinTransmittance = 1e-4f;  // a Gaussian that would bring a pixel to this or under ends it, unblended
 constexpr float kEnded = 1e30f;             // threshold that no exponent reaches
@@ -29,47 +26,6 @@ alignas(64) constexpr float kPixelY[16] = {.5f, .5f, .5f, .5f, 1.5f, 1.5f, 1.5f,
 DREAMSPLAT_INLINE V16 block_x(int block) { return V16::load(kPixelX) + float(block % 8 * kBlock); }
 DREAMSPLAT_INLINE V16 block_y(int block) { return V16::load(kPixelY) + float(block / 8 * kBlock); }
 
-// Which blocks of a tile the ellipse alpha >= 1/255 touches: bit 8 row + column. Exact but for a slack that only adds
-// blocks. `s` is relative to the tile's corner; the 8 rows of blocks are 8 lanes.
-DREAMSPLAT_INLINE uint64_t touched_blocks(const Splat& s) {
-    alignas(32) static constexpr float kRowY[8] = {.5f, 4.5f, 8.5f, 12.5f, 16.5f, 20.5f, 24.5f, 28.5f};
-    const float slack = 1e-3f;
-    const V8 zero(0), reach(s.log2_opacity + kLog2Of255 + slack), top = V8::load(kRowY) - s.y;
-    const V8 low = max(top, V8(-s.half_height - slack)), high = min(top + 3.0f, V8(s.half_height + slack));
-    // Each row of blocks cuts a strip from the ellipse; its outermost points lie nearest to the ellipse's own.
-    const V8 right_dy = min(max(V8(s.right_dy), low), high), left_dy = min(max(V8(-s.right_dy), low), high);
-    const V8 right_v = right_dy * s.l3, left_v = left_dy * s.l3;
-    const V8 right_u = sqrt(max(fnma(right_v, right_v, reach), zero));
-    const V8 left_u = sqrt(max(fnma(left_v, left_v, reach), zero));
-    const V8 right = fma(fnma(V8(s.l2), right_dy, right_u), V8(s.inverse_l1), V8(s.x + slack));
-    const V8 left = fma(-fma(V8(s.l2), left_dy, left_u), V8(s.inverse_l1), V8(s.x - slack));
-    // Column c spans pixel centres 4 c + 0.5 to 4 c + 3.5. The added 1 makes truncation round down; for `first`, which
-    // is to round up, it stands for the rest, so a whole number costs a block too many.
-    const V8 last = select(low <= high, min(max((right - 0.5f) * 0.25f + 1.0f, zero), V8(8)), zero);  // end excluded
-    const V8 first = min(max((left - 3.5f) * 0.25f + 1.0f, zero), V8(8));
-    float lasts[8], firsts[8];
-    last.store(lasts);
-    first.store(firsts);
-    uint64_t mask = 0;
-    for (int row = 0; row < 8; ++row) {
-        const uint32_t end = uint32_t(lasts[row]), begin = uint32_t(firsts[row]);
-        mask |= uint64_t((0xffu >> (8 - end)) & (0xffu << begin) & 0xffu) << (8 * row);
-    }
-    return mask;
-}
-
-// m[i] bit j <-> m[j] bit i, for 64 words.
-inline void transpose_bits(uint64_t* m) {
-    uint64_t low = 0x00000000ffffffffull;
-    for (int width = 32; width > 0; width /= 2, low ^= low << width)
-        for (int base = 0; base < 64; base += 2 * width)
-            for (int i = base; i < base + width; ++i) {
-                const uint64_t swap = ((m[i] >> width) ^ m[i + width]) & low;
-                m[i] ^= swap << width;
-                m[i + width] ^= swap;
-            }
-}
-
 // log2 alpha of a Gaussian at the 16 pixels (x, y).
 DREAMSPLAT_INLINE V16 exponent(const Splat& s, const V16& x, const V16& y) {
     const V16 dx = x - s.x, dy = y - s.y, u = fma(V16(s.l2), dy, dx * s.l1), v = dy * s.l3;
@@ -82,6 +38,7 @@ struct Tile {
     int64_t index;           // over all cameras
     int left, top, columns, rows;  // px; columns and rows inside the image, at most kTile
     uint32_t first, last;    // entries
+    uint32_t first_chunk;    // of Touches
 };
 
 inline Tile make_tile(const Scene& scene, const Frame& frame, int64_t index) {
@@ -94,6 +51,7 @@ inline Tile make_tile(const Scene& scene, const Frame& frame, int64_t index) {
     t.rows = std::min(kTile, scene.height - t.top);
     t.first = frame.tile_start[index];
     t.last = frame.tile_start[index + 1];
+    t.first_chunk = first_chunk(t.first, index);
     return t;
 }
 
@@ -108,29 +66,75 @@ DREAMSPLAT_INLINE M16 pixels_inside(const Tile& t, int block) {
     return (block_x(block) < V16(float(t.columns))) & (block_y(block) < V16(float(t.rows)));
 }
 
-// The entries at work, relative to the tile's corner, and for each block the set of those that may touch it.
+// The entries at work, relative to the tile's corner.
 struct Chunk {
     Splat splats[kChunk];
-    uint64_t touches[kWords][kBlocks];
     int count;
 };
 
 DREAMSPLAT_INLINE void gather(const Tile& t, const Frame& frame, uint32_t first, Chunk& chunk) {
     chunk.count = int(std::min<uint32_t>(kChunk, t.last - first));
     for (int i = 0; i < chunk.count; ++i) {
-        if (first + i + 8 < t.last) __builtin_prefetch(&frame.splats[frame.entries[first + i + 8].splat]);
+        if (first + i + 8 < t.last) __builtin_prefetch(&frame.splats[frame.entries[first + i + 8]]);
         Splat& s = chunk.splats[i];
-        s = frame.splats[frame.entries[first + i].splat];
+        s = frame.splats[frame.entries[first + i]];
         s.x -= float(t.left);
         s.y -= float(t.top);
     }
 }
 
-DREAMSPLAT_INLINE void transpose_masks(const uint64_t* masks, Chunk& chunk) {
+// Eight floats of 16 splats, as lanes.
+DREAMSPLAT_INLINE void load_ellipses(const Splat* splats, V16* out) {
+    for (int half = 0; half < 2; ++half) {
+        alignas(64) float lanes[4][16];
+        for (int quad = 0; quad < 4; ++quad) {
+            V4 r[4];
+            for (int i = 0; i < 4; ++i) r[i] = V4::load(&splats[4 * quad + i].x + 4 * half);
+            transpose(r);
+            for (int i = 0; i < 4; ++i) r[i].store(lanes[i] + 4 * quad);
+        }
+        for (int i = 0; i < 4; ++i) out[4 * half + i] = V16::load(lanes[i]);
+    }
+}
+
+// For 16 splats and each row of blocks, a byte: the columns of the blocks that an ellipse touches, exact but for a slack
+// that only adds blocks. A row cuts a strip from the ellipse, whose outermost points lie nearest to the ellipse's own.
+DREAMSPLAT_INLINE void touched_columns(const Splat* splats, uint8_t (*columns)[64]) {
+    V16 f[8];
+    load_ellipses(splats, f);
+    const V16 zero(0), eight(8), slack(1e-3f), wider(1.0005f), quarter(0.25f);
+    const V16 x = f[0], y = f[1], l2 = f[2], l3 = f[3], reach = f[4] + kLog2Of255 + slack, half_height = f[5] + slack;
+    const V16 right_dy = f[6], blocks_per_u = f[7] * quarter;
+    // Column c spans pixel centres 4 c + 0.5 to 4 c + 3.5. The added 1 makes truncation round down; for `first`, which
+    // is to round up, it stands for the rest, so a whole number costs a block too many.
+    const V16 past = fma(x + slack - 0.5f, quarter, V16(1)), before = fma(x - slack - 3.5f, quarter, V16(1));
+    for (int row = 0; row < 8; ++row) {
+        const V16 top = V16(float(row * kBlock) + 0.5f) - y;
+        const V16 low = max(top, -half_height), high = min(top + 3.0f, half_height);
+        const V16 right_at = min(max(right_dy, low), high), left_at = min(max(-right_dy, low), high);
+        const V16 right_v = right_at * l3, left_v = left_at * l3;
+        const V16 right_u = rough_sqrt(fnma(right_v, right_v, reach)) * wider;
+        const V16 left_u = rough_sqrt(fnma(left_v, left_v, reach)) * wider;
+        const V16 last = fma(fnma(l2, right_at, right_u), blocks_per_u, past);  // end excluded
+        const V16 first = fma(-fma(l2, left_at, left_u), blocks_per_u, before);
+        store_bits_between(min(max(first, zero), eight), select(low <= high, min(max(last, zero), eight), zero),
+                           columns[row]);
+    }
+}
+
+inline void touch_blocks(const Chunk& chunk, Touches& touches) {
     for (int word = 0; word < kWords; ++word) {
-        uint64_t* m = chunk.touches[word];
-        for (int i = 0; i < 64; ++i) m[i] = 64 * word + i < chunk.count ? masks[64 * word + i] : 0;
-        transpose_bits(m);
+        alignas(64) uint8_t columns[8][64];
+        const int count = chunk.count - 64 * word;
+        for (int first = 0; first < 64 && first < count; first += 16) {
+            uint8_t (*group)[64] = reinterpret_cast<uint8_t (*)[64]>(columns[0] + first);
+            touched_columns(chunk.splats + 64 * word + first, group);
+        }
+        const uint64_t filled = count >= 64 ? ~0ull : count <= 0 ? 0 : (1ull << count) - 1;
+        for (int row = 0; row < 8; ++row) {
+            bit_planes(columns[row], &touches.words[8 * row][word], kWords);
+            for (int column = 0; column < 8; ++column) touches.words[8 * row + column][word] &= filled;
+        }
     }
 }
 
@@ -154,14 +158,15 @@ inline void clear_tile(const Tile& t, TilePixels& pixels, TileSums& sums) {
 
 // Blends a chunk, whose first entry is number `before` of the tile's, into one block. Returns whether any of the
 // block's pixels lives on.
-DREAMSPLAT_INLINE bool blend_block(const Chunk& chunk, int block, float before, TilePixels& pixels, TileSums& sums) {
+DREAMSPLAT_INLINE bool blend_block(const Chunk& chunk, const uint64_t* touches, int block, float before,
+                                   TilePixels& pixels, TileSums& sums) {
     const V16 x = block_x(block), y = block_y(block);
     V16 rest = V16::load(pixels.transmittance[block]), limit = V16::load(sums.threshold[block]);
     V16 red = V16::load(sums.colour[0][block]), green = V16::load(sums.colour[1][block]);
     V16 blue = V16::load(sums.colour[2][block]), z = V16::load(sums.depth[block]);
     bool alive = true;
     for (int word = 0; word < kWords; ++word)
-        for (uint64_t set = chunk.touches[word][block]; set; set &= set - 1) {
+        for (uint64_t set = touches[word]; set; set &= set - 1) {
             const int entry = 64 * word + __builtin_ctzll(set);
             const Splat& s = chunk.splats[entry];
             const V16 e = exponent(s, x, y), a = min(exp2(e), V16(kMaxAlpha)), next = fnma(a, rest, rest);
@@ -198,13 +203,23 @@ inline void write_tile(const Scene& scene, const Tile& t, const TilePixels& pixe
     const float* background = scene.background + 3 * t.camera;
     for (int row = 0; row < t.rows; ++row) {
         const int64_t line = (int64_t(t.camera) * scene.height + t.top + row) * scene.width + t.left;
-        for (int column = 0; column < t.columns; ++column) {
-            const int block = row / kBlock * 8 + column / kBlock, lane = row % kBlock * kBlock + column % kBlock;
-            const float rest = pixels.transmittance[block][lane];
+        for (int left = 0; left < t.columns; left += kBlock) {
+            const int block = row / kBlock * 8 + left / kBlock, lane = row % kBlock * kBlock;
+            const V4 rest = V4::load(pixels.transmittance[block] + lane);
+            V4 colour[3];
             for (int c = 0; c < 3; ++c)
-                rgb[3 * (line + column) + c] = sums.colour[c][block][lane] + rest * background[c];
-            alpha[line + column] = 1.0f - rest;
-            depth[line + column] = sums.depth[block][lane];
+                colour[c] = fma(rest, V4(background[c]), V4::load(sums.colour[c][block] + lane));
+            float together[12], opaque[4];
+            interleave(colour[0], colour[1], colour[2], together);
+            (V4(1) - rest).store(opaque);
+            const size_t bytes = sizeof(float) * size_t(std::min(kBlock, t.columns - left));
+            const auto copy = [&](size_t n) {
+                std::memcpy(rgb + 3 * (line + left), together, 3 * n);
+                std::memcpy(alpha + line + left, opaque, n);
+                std::memcpy(depth + line + left, sums.depth[block] + lane, n);
+            };
+            if (bytes == sizeof opaque) copy(sizeof opaque);  // a constant size, which costs no call
+            else copy(bytes);
         }
     }
 }
@@ -217,14 +232,15 @@ inline void composite_tile(const Scene& scene, Frame& frame, int64_t index, floa
     uint64_t alive = blocks_inside(t);
     Chunk chunk;
     uint32_t first = t.first;
-    for (; first < t.last && alive; first += kChunk) {
+    Touches* touches = frame.touches.data() + t.first_chunk;
+    for (; first < t.last && alive; first += kChunk, ++touches) {
         gather(t, frame, first, chunk);
-        uint64_t* masks = frame.block_masks.data() + first;
-        for (int i = 0; i < chunk.count; ++i) masks[i] = touched_blocks(chunk.splats[i]);
-        transpose_masks(masks, chunk);
+        touch_blocks(chunk, *touches);
         for (uint64_t blocks = alive; blocks; blocks &= blocks - 1) {
             const int block = __builtin_ctzll(blocks);
-            if (!blend_block(chunk, block, float(first - t.first), pixels, sums)) alive &= ~(1ull << block);
+            const uint64_t* words = touches->words[block];
+            if (!(words[0] | words[1])) continue;
+            if (!blend_block(chunk, words, block, float(first - t.first), pixels, sums)) alive &= ~(1ull << block);
         }
     }
     frame.tile_done[index] = std::min(first, t.last);

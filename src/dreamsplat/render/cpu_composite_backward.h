@@ -90,28 +90,46 @@ DREAMSPLAT_INLINE void reduce_rest(int count, const Pending& p, const float (*by
     if (count == 3) reduce<3>(p, by_pixel, block, chunk, rows);
 }
 
-// Reads the pixels' gradients into block order, dL/dalpha into `alpha`.
+// n floats and zeros up to `size`.
+template <int size>
+DREAMSPLAT_INLINE void copy_some(const float* from, int n, float* to) {
+    if (from != nullptr && n == size) {
+        std::memcpy(to, from, sizeof(float) * size);
+    } else {
+        std::memset(to, 0, sizeof(float) * size);
+        if (from != nullptr) std::memcpy(to, from, sizeof(float) * size_t(n));
+    }
+}
+
+// Reads the pixels' gradients into block order, dL/dalpha into `alpha`; zeros outside the image.
 inline void load_pixel_gradients(const Scene& scene, const Tile& t, const OutputGradients& v, TileGradients& out,
                                  float (*alpha)[16]) {
-    std::memset(out.value, 0, sizeof out.value);
-    for (int row = 0; row < t.rows; ++row) {
+    for (int row = 0; row < kTile; ++row) {
         const int64_t line = (int64_t(t.camera) * scene.height + t.top + row) * scene.width + t.left;
-        for (int column = 0; column < t.columns; ++column) {
-            const int block = row / kBlock * 8 + column / kBlock, lane = row % kBlock * kBlock + column % kBlock;
-            for (int c = 0; c < 3 && v.rgb; ++c) out.value[c][block][lane] = v.rgb[3 * (line + column) + c];
-            if (v.depth) out.value[3][block][lane] = v.depth[line + column];
-            if (v.alpha) alpha[block][lane] = v.alpha[line + column];
+        for (int left = 0; left < kTile; left += kBlock) {
+            const int block = row / kBlock * 8 + left / kBlock, lane = row % kBlock * kBlock;
+            const int count = row < t.rows ? std::max(0, std::min(kBlock, t.columns - left)) : 0;
+            const auto at = [&](const float* plane, int64_t stride) {
+                return plane && count ? plane + stride * (line + left) : nullptr;
+            };
+            float together[12], z[4];
+            copy_some<12>(at(v.rgb, 3), 3 * count, together);
+            copy_some<4>(at(v.depth, 1), count, z);
+            copy_some<4>(at(v.alpha, 1), count, alpha[block] + lane);
+            V4 values[4];
+            deinterleave(together, values[0], values[1], values[2]);
+            values[3] = V4::load(z);
+            for (int c = 0; c < 4; ++c) values[c].store(out.value[c][block] + lane);
+            transpose(values);
+            for (int i = 0; i < 4; ++i) values[i].store(out.by_pixel[block][lane + i]);
         }
     }
-    for (int block = 0; block < kBlocks; ++block)
-        for (int lane = 0; lane < 16; ++lane)
-            for (int c = 0; c < 4; ++c) out.by_pixel[block][lane][c] = out.value[c][block][lane];
 }
 
 // The state behind the last Gaussian; `background` receives the tile's part of the background's gradient.
 inline void start_tile(const Scene& scene, const Tile& t, const OutputGradients& v, const TilePixels& pixels,
                        TileGradients& out, float* background) {
-    alignas(64) float alpha[kBlocks][16] = {};
+    alignas(64) float alpha[kBlocks][16];
     load_pixel_gradients(scene, t, v, out, alpha);
     V16 sums[3] = {0, 0, 0};
     for (int block = 0; block < kBlocks; ++block) {
@@ -140,8 +158,8 @@ DREAMSPLAT_INLINE uint64_t low_bits(float count) {
 }
 
 // Takes one block back through a chunk, whose first entry is number `before` of the tile's.
-DREAMSPLAT_INLINE void unblend_block(const Chunk& chunk, int block, float before, const TilePixels& pixels,
-                                     TileGradients& state, GradientRow* rows) {
+DREAMSPLAT_INLINE void unblend_block(const Chunk& chunk, const uint64_t* touches, int block, float before,
+                                     const TilePixels& pixels, TileGradients& state, GradientRow* rows) {
     const V16 x = block_x(block), y = block_y(block), end = V16::load(pixels.end[block]) - before;
     const V16 red = V16::load(state.value[0][block]), green = V16::load(state.value[1][block]);
     const V16 blue = V16::load(state.value[2][block]), z = V16::load(state.value[3][block]);
@@ -149,7 +167,7 @@ DREAMSPLAT_INLINE void unblend_block(const Chunk& chunk, int block, float before
     Pending pending;
     int count = 0;
     for (int word = kWords - 1; word >= 0; --word) {
-        uint64_t set = chunk.touches[word][block] & low_bits(state.end[block] - before - float(64 * word));
+        uint64_t set = touches[word] & low_bits(state.end[block] - before - float(64 * word));
         while (set) {
             const int bit = 63 - __builtin_clzll(set), entry = 64 * word + bit;
             set ^= 1ull << bit;
@@ -183,17 +201,22 @@ inline void composite_tile_backward(const Scene& scene, Frame& frame, int64_t in
     Chunk chunk;
     GradientRow rows[kChunk];
     const uint32_t done = frame.tile_done[index];
-    for (uint32_t i = done; i < t.last; ++i) frame.rows[frame.entries[i].slot] = GradientRow{};
+    const auto row_of = [&](const Splat& s) -> GradientRow& {
+        return frame.rows[gradient_slot(s, frame.camera_slot[t.camera], uint32_t(t.left / kTile), uint32_t(t.top / kTile))];
+    };
+    for (uint32_t i = done; i < t.last; ++i) row_of(frame.splats[frame.entries[i]]) = GradientRow{};
     for (uint32_t chunks = (done - t.first + kChunk - 1) / kChunk; chunks > 0; --chunks) {
         const uint32_t skipped = (chunks - 1) * kChunk, first = t.first + skipped;
         gather(t, frame, first, chunk);
-        transpose_masks(frame.block_masks.data() + first, chunk);
+        const Touches& touches = frame.touches[t.first_chunk + chunks - 1];
         std::memset(rows, 0, sizeof(GradientRow) * size_t(chunk.count));
         for (uint64_t blocks = blocks_inside(t); blocks; blocks &= blocks - 1) {
             const int block = __builtin_ctzll(blocks);
-            if (state.end[block] > float(skipped)) unblend_block(chunk, block, float(skipped), pixels, state, rows);
+            const uint64_t* words = touches.words[block];
+            if ((words[0] | words[1]) && state.end[block] > float(skipped))
+                unblend_block(chunk, words, block, float(skipped), pixels, state, rows);
         }
-        for (int i = 0; i < chunk.count; ++i) frame.rows[frame.entries[first + i].slot] = rows[i];
+        for (int i = 0; i < chunk.count; ++i) row_of(chunk.splats[i]) = rows[i];
     }
 }
 

@@ -39,14 +39,16 @@ struct InputGradients {
 //   log2 alpha = log2_opacity - u^2 - v^2,  u = l1 dx + l2 dy,  v = l3 dy:
 // a Cholesky factor of the inverse covariance times log2(e) / 2, so no rounding can make the quadratic form negative.
 struct alignas(64) Splat {
-    float x, y;                    // centre, px
-    float l1, l2, l3;              // 1 / px
+    float x, y;                     // centre, px
+    float l2, l3;                   // 1 / px
     float log2_opacity;
-    float colour[3], depth;
-    float half_width, half_height;  // box around the ellipse alpha >= 1/255, px; half_width < 0: culled
+    float half_height;              // of the box around the ellipse alpha >= 1/255, px
     float right_dy;                 // dy of that ellipse's rightmost point, px
     float inverse_l1;               // px
-    uint32_t first_slot, slots;     // where its per-tile gradient rows lie, see Entry; set where visible
+    float l1;                       // 1 / px
+    float colour[3], depth;
+    uint32_t slot_base, slot_pitch;  // see gradient_slot
+    uint32_t unused;
 };
 static_assert(sizeof(Splat) == 64, "one cache line");
 
@@ -58,12 +60,11 @@ struct alignas(64) GradientRow {
 };
 static_assert(sizeof(GradientRow) == 64, "one cache line");
 
-// One (tile, Gaussian) pair. Entries are stored tile by tile, front to back; gradient rows are stored at `slot`, camera
-// by camera and Gaussian by Gaussian, so each Gaussian reads its rows in sequence and in a fixed order.
-struct Entry {
-    uint32_t splat;  // index into Frame::splats
-    uint32_t slot;
-};
+// Gradient rows lie camera by camera and Gaussian by Gaussian, in the order of the tiles of its rectangle, so that the
+// backward pass over the Gaussians reads them in sequence. Modulo 2^32, slot_base = first_slot - y0 pitch - x0.
+inline uint32_t gradient_slot(const Splat& s, uint32_t camera_slot, uint32_t tile_x, uint32_t tile_y) {
+    return camera_slot + s.slot_base + tile_y * s.slot_pitch + tile_x;
+}
 
 // A grow-only array of plain values, uninitialised. Kept between calls, for fresh pages cost as much as a small image.
 template <class T>
@@ -97,6 +98,17 @@ class Buffer {
 
 constexpr int kTile = 32, kBlock = 4, kBlocks = 64;  // px, px, blocks per tile (8 x 8)
 
+// A tile's entries are blended in chunks of this many.
+constexpr int kChunk = 128, kWords = kChunk / 64;
+
+// For each block of a tile, the set of a chunk's entries whose ellipse alpha >= 1/255 may touch it: bit i for entry i.
+struct Touches {
+    uint64_t words[kBlocks][kWords];
+};
+
+// Where a tile's first chunk lies, over all tiles: a tile has at most one chunk that is not full.
+inline uint32_t first_chunk(uint32_t first_entry, int64_t tile) { return first_entry / kChunk + uint32_t(tile); }
+
 // The final state of a tile's pixels, in block order, for the backward pass. `end` counts the tile's entries before the
 // one that ended the pixel: kNever where none did, 0 outside the image. Counts are exact up to 2^24 entries in a tile.
 struct alignas(64) TilePixels {
@@ -104,9 +116,10 @@ struct alignas(64) TilePixels {
 };
 constexpr float kNever = 1e30f;
 
-// Rectangle of tiles that a box touches, ends excluded.
+// Rectangle of tiles that a Gaussian's box touches, ends excluded; empty where it is culled.
 struct TileRect {
     uint16_t x0, y0, x1, y1;
+    uint32_t area() const { return uint32_t(x1 - x0) * uint32_t(y1 - y0); }
 };
 
 // A forward pass, kept for its backward passes, of which one runs at a time.
@@ -115,17 +128,20 @@ struct Frame {
     int64_t tiles_x = 0, tiles_y = 0, tiles = 0;  // of one camera
     Buffer<Splat> splats;                          // [C, N]
     Buffer<float> depths;                          // [C, N], 0 where culled
+    Buffer<TileRect> rects;                        // [C, N]
+    Buffer<uint32_t> first_slot;                   // [C, N + 1] of a Gaussian's gradient rows, from its camera's first
+    Buffer<uint32_t> camera_slot;                  // [C] a camera's first
     Buffer<uint32_t> order;                        // [C, N] visible Gaussians front to back
     Buffer<uint32_t> visible;                      // [C] how many those are
     Buffer<uint64_t> sort_pairs;                   // [C, 2, N] scratch
-    Buffer<TileRect> rects;                        // [C, N] in that order
+    Buffer<TileRect> ordered_rects;                // [C, N] scratch
     Buffer<uint32_t> counts;                       // scratch of the bin stage
     Buffer<uint32_t> tile_start;                   // [C * tiles + 1] into entries
     Buffer<uint32_t> tile_done;                    // [C * tiles] entries looked at before all pixels had ended
-    Buffer<Entry> entries;
-    Buffer<uint64_t> block_masks;                  // per entry: which of the tile's blocks it may touch
+    Buffer<uint32_t> entries;                      // (tile, Gaussian) pairs, tile by tile, front to back: into splats
+    Buffer<Touches> touches;                       // per chunk, see first_chunk
     Buffer<TilePixels> pixels;                     // [C * tiles]
-    Buffer<GradientRow> rows;                      // per slot
+    Buffer<GradientRow> rows;                      // per (tile, Gaussian) pair, see gradient_slot
     Buffer<float> tile_background;                 // [C * tiles, 3] gradient of the background
 };
 

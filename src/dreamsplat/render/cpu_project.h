@@ -152,6 +152,27 @@ DREAMSPLAT_INLINE void view_colour(const V16* basis, const V16* sh, int coeffici
     }
 }
 
+// The tiles that boxes touch. Boxes may be too large, never too small.
+DREAMSPLAT_INLINE void store_rects(const V16* centre, const V16* half, const M16& shows, int64_t first, int64_t rows,
+                                   const int64_t* tiles, TileRect* out) {
+    const V16 slack(1e-3f), per_px(1.0f / kTile), zero(0);
+    uint32_t corners[2][16];  // x | y << 16 of the first tile and of the end
+    for (int corner = 0; corner < 2; ++corner) {
+        float edges[2][16];
+        for (int a = 0; a < 2; ++a) {
+            const V16 reach = half[a] + slack, edge = corner ? centre[a] + reach : centre[a] - reach;
+            const V16 tile = max(edge * per_px, zero) + float(corner);
+            select(shows, min(tile, V16(float(tiles[a] - 1 + corner))), zero).store(edges[a]);
+        }
+        for (int lane = 0; lane < 16; ++lane)
+            corners[corner][lane] = uint32_t(int32_t(edges[0][lane])) | uint32_t(int32_t(edges[1][lane])) << 16;
+    }
+    for (int64_t lane = 0; lane < 16 && first + lane < rows; ++lane) {
+        const uint32_t pair[2] = {corners[0][lane], corners[1][lane]};
+        std::memcpy(out + first + lane, pair, sizeof pair);
+    }
+}
+
 inline void project_view(const Scene& s, const View& v, int camera, int64_t first, const Batch& b, Frame& frame,
                          float* radii) {
     Projection p;
@@ -159,36 +180,39 @@ inline void project_view(const Scene& s, const View& v, int camera, int64_t firs
     const int64_t base = int64_t(camera) * s.gaussians;
     V16 offset[2] = {0, 0};
     if (s.screen_offsets) load_columns(s.screen_offsets + 2 * base, first, s.gaussians, 2, 2, offset);
-    V16 out[14];  // the floats of a Splat, in its order
+    V16 out[13];  // the floats of a Splat, in its order
     for (int a = 0; a < 2; ++a)
         out[a] = fma(p.position[a] * p.inverse_z, V16(v.focal[a]), V16(v.principal[a])) + offset[a];
 
     const V16 reach2 = (b.log2_opacity + kLog2Of255) / kHalfLog2E;  // squared, in standard deviations
-    out[2] = p.l1;
-    out[3] = p.l2;
-    out[4] = p.l3;
-    out[5] = b.log2_opacity;
+    out[2] = p.l2;
+    out[3] = p.l3;
+    out[4] = b.log2_opacity;
+    out[7] = V16(1) / p.l1;
+    out[8] = p.l1;
     const Direction d = view_direction(v, b);
     V16 basis[16];
     sh_basis(d.unit, s.coefficients, basis);
-    view_colour(basis, b.sh, s.coefficients, out + 6);
-    for (int c = 0; c < 3; ++c) out[6 + c] = max(out[6 + c], V16(0));
-    out[9] = p.position[2];
+    view_colour(basis, b.sh, s.coefficients, out + 9);
+    for (int c = 0; c < 3; ++c) out[9 + c] = max(out[9 + c], V16(0));
+    out[12] = p.position[2];
     const V16 half_width = sqrt(max(reach2 * p.xx, V16(0))), half_height = sqrt(max(reach2 * p.yy, V16(0)));
     // Not-a-number, from overflow of huge finite inputs, fails a comparison and so is culled.
     const M16 shows = (p.position[2] > V16(kNear)) & (reach2 >= V16(0)) & (p.xx + p.yy < V16(kLargest)) &
                       (out[0] + half_width > V16(0)) & (out[0] - half_width < V16(float(s.width))) &
                       (out[1] + half_height > V16(0)) & (out[1] - half_height < V16(float(s.height)));
-    out[10] = select(shows, half_width, V16(-1));
-    out[11] = half_height;
-    out[12] = p.xy / p.xx * half_width;
-    out[13] = V16(1) / p.l1;
+    out[5] = half_height;
+    out[6] = p.xy / p.xx * half_width;
+
+    const int64_t tiles[2] = {frame.tiles_x, frame.tiles_y};
+    const V16 half[2] = {half_width, half_height};
+    store_rects(out, half, shows, first, s.gaussians, tiles, frame.rects.data() + base);
 
     const V16 half_difference = (p.xx - p.yy) * 0.5f;
     const V16 largest = (p.xx + p.yy) * 0.5f + sqrt(fma(half_difference, half_difference, p.xy * p.xy));
     const V16 radius = select(shows, sqrt(max(reach2 * largest, V16(0))), V16(0));
     store_columns(&radius, first, s.gaussians, 1, 1, radii + base);
-    store_columns(out, first, s.gaussians, 16, 14, reinterpret_cast<float*>(frame.splats.data() + base));
+    store_columns(out, first, s.gaussians, 16, 13, reinterpret_cast<float*>(frame.splats.data() + base));
     const V16 depth = select(shows, p.position[2], V16(0));
     store_columns(&depth, first, s.gaussians, 1, 1, frame.depths.data() + base);
 }

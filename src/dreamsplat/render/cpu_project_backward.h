@@ -18,15 +18,16 @@ struct ScreenGradients {
 
 inline ScreenGradients sum_slots(const Scene& s, const Frame& frame, int camera, int64_t first) {
     alignas(64) float lanes[10][16] = {}, visible[16] = {};
+    const uint32_t* first_slot = frame.first_slot.data() + int64_t(camera) * (s.gaussians + 1) + first;
+    const GradientRow* rows = frame.rows.data() + frame.camera_slot[camera];
     for (int lane = 0; lane < 16 && first + lane < s.gaussians; ++lane) {
-        const Splat& splat = frame.splats[int64_t(camera) * s.gaussians + first + lane];
-        if (!(splat.half_width >= 0)) continue;
+        if (first_slot[lane] == first_slot[lane + 1]) continue;
         visible[lane] = 1;
         V8 moments(0);
         V4 colour(0);
-        for (uint32_t slot = splat.first_slot; slot < splat.first_slot + splat.slots; ++slot) {
-            moments += V8::load(frame.rows[slot].moments);
-            colour += V4::load(frame.rows[slot].colour);
+        for (uint32_t slot = first_slot[lane]; slot < first_slot[lane + 1]; ++slot) {
+            moments += V8::load(rows[slot].moments);
+            colour += V4::load(rows[slot].colour);
         }
         float m[8], c[4];
         moments.store(m);

@@ -70,6 +70,37 @@ DREAMSPLAT_INLINE F native_sqrt(F a) {
     return a;
 }
 
+template <class F>
+DREAMSPLAT_INLINE F native_min(F a, F b) {  // b where either is not-a-number
+#if defined(__AVX512F__)
+    if constexpr (sizeof(F) == 64) return (F)_mm512_min_ps((__m512)a, (__m512)b);
+#endif
+    return a < b ? a : b;
+}
+
+template <class F>
+DREAMSPLAT_INLINE F native_max(F a, F b) {  // b where either is not-a-number
+#if defined(__AVX512F__)
+    if constexpr (sizeof(F) == 64) return (F)_mm512_max_ps((__m512)a, (__m512)b);
+#endif
+    return a > b ? a : b;
+}
+
+// 1 / sqrt a for a > 0, within 4e-4 of it; which error it makes depends on the processor.
+template <class F>
+DREAMSPLAT_INLINE F native_rough_rsqrt(F a) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(F) == 64) return (F)_mm512_rsqrt14_ps((__m512)a);
+#endif
+#if defined(__AVX2__)
+    if constexpr (sizeof(F) == 32) return (F)_mm256_rsqrt_ps((__m256)a);
+#endif
+#if defined(__x86_64__)
+    if constexpr (sizeof(F) == 16) return (F)_mm_rsqrt_ps((__m128)a);
+#endif
+    return 1.0f / native_sqrt(a);
+}
+
 // A truth value per lane. AVX-512 keeps those of 16 lanes in a mask register, the others in a vector of 0 and -1.
 template <int Lanes>
 struct NativeMask {
@@ -82,17 +113,23 @@ struct NativeMask {
     DREAMSPLAT_INLINE NativeMask operator~() const { return {~m}; }
     DREAMSPLAT_INLINE F select(F a, F b) const { return m ? a : b; }
     DREAMSPLAT_INLINE bool any() const {
-#if defined(__AVX2__)
-        if constexpr (Lanes == 8) return _mm256_movemask_ps((__m256)m) != 0;
-#endif
-#if defined(__x86_64__)
-        if constexpr (Lanes == 4) return _mm_movemask_ps((__m128)m) != 0;
-#elif defined(__aarch64__)
+#if defined(__aarch64__)
         if constexpr (Lanes == 4) return vmaxvq_u32((uint32x4_t)m) != 0;
 #endif
-        int32_t seen = 0;
-        for (int i = 0; i < Lanes; ++i) seen |= m[i];
-        return seen != 0;
+        return bits() != 0;
+    }
+    DREAMSPLAT_INLINE uint32_t bits() const {  // lane i is bit i
+#if defined(__AVX2__)
+        if constexpr (Lanes == 8) return uint32_t(_mm256_movemask_ps((__m256)m));
+#endif
+#if defined(__x86_64__)
+        if constexpr (Lanes == 4) return uint32_t(_mm_movemask_ps((__m128)m));
+#elif defined(__aarch64__)
+        if constexpr (Lanes == 4) return vaddvq_u32((uint32x4_t)m & uint32x4_t{1, 2, 4, 8});
+#endif
+        uint32_t seen = 0;
+        for (int i = 0; i < Lanes; ++i) seen |= uint32_t(m[i] & 1) << i;
+        return seen;
     }
 };
 
@@ -111,6 +148,7 @@ struct NativeMask<16> {
     DREAMSPLAT_INLINE NativeMask operator~() const { return {__mmask16(~m)}; }
     DREAMSPLAT_INLINE F select(F a, F b) const { return (F)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a); }
     DREAMSPLAT_INLINE bool any() const { return m != 0; }
+    DREAMSPLAT_INLINE uint32_t bits() const { return m; }
 };
 #endif
 
@@ -137,6 +175,11 @@ struct Mask {
     DREAMSPLAT_INLINE bool any() const {
         bool r = false;
         DREAMSPLAT_EACH(r |= p[i].any());
+        return r;
+    }
+    DREAMSPLAT_INLINE uint32_t bits() const {  // lane i is bit i
+        uint32_t r = 0;
+        DREAMSPLAT_EACH(r |= p[i].bits() << (i * width));
         return r;
     }
 };
@@ -218,12 +261,28 @@ DREAMSPLAT_INLINE Floats<N> sqrt(const Floats<N>& a) {
 
 template <int N>
 DREAMSPLAT_INLINE Floats<N> min(const Floats<N>& a, const Floats<N>& b) {
-    return select(a < b, a, b);
+    constexpr int parts = Floats<N>::parts;
+    Floats<N> r;
+    DREAMSPLAT_EACH(r.p[i] = native_min(a.p[i], b.p[i]));
+    return r;
 }
 
 template <int N>
 DREAMSPLAT_INLINE Floats<N> max(const Floats<N>& a, const Floats<N>& b) {
-    return select(a > b, a, b);
+    constexpr int parts = Floats<N>::parts;
+    Floats<N> r;
+    DREAMSPLAT_EACH(r.p[i] = native_max(a.p[i], b.p[i]));
+    return r;
+}
+
+// sqrt x for x >= 0 within 4e-4 of it; for bounds only, since the error depends on the processor.
+template <int N>
+DREAMSPLAT_INLINE Floats<N> rough_sqrt(const Floats<N>& x) {
+    constexpr int parts = Floats<N>::parts;
+    const Floats<N> above_zero = max(x, Floats<N>(1e-30f));
+    Floats<N> r;
+    DREAMSPLAT_EACH(r.p[i] = above_zero.p[i] * native_rough_rsqrt(above_zero.p[i]));
+    return r;
 }
 
 // 2^x for x in [-126, 126]; relative error below 3e-7. Outside, any value but no trap.
@@ -261,6 +320,75 @@ DREAMSPLAT_INLINE Floats<N> log2(const Floats<N>& x) {
     y = fma(y, s2, Floats<N>(2.8853900817779268f / 3));
     y = fma(y, s2, Floats<N>(2.8853900817779268f));
     return fma(y, s, exponent);
+}
+
+// out[lane] = a byte with the bits from `first` to before `last`, whole numbers from 0 to 8.
+template <int N>
+DREAMSPLAT_INLINE void store_bits_between(const Floats<N>& first, const Floats<N>& last, uint8_t* out) {
+    constexpr int parts = Floats<N>::parts, width = Floats<N>::width;
+    using I = typename Floats<N>::I;
+    typedef uint8_t Bytes __attribute__((vector_size(width)));
+    DREAMSPLAT_EACH(const I from = (I{} + 255) << __builtin_convertvector(first.p[i], I);
+                    const I past = (I{} + 255) << __builtin_convertvector(last.p[i], I);
+                    const Bytes bytes = __builtin_convertvector(from & ~past, Bytes);
+                    std::memcpy(out + i * width, &bytes, width));
+}
+
+// planes[b * stride] bit i = bit b of bytes[i], for 64 bytes.
+DREAMSPLAT_INLINE void bit_planes(const uint8_t* bytes, uint64_t* planes, int stride) {
+#if defined(__AVX512BW__)
+    __m512i v = _mm512_loadu_si512(bytes);
+    for (int b = 7; b >= 0; --b, v = _mm512_add_epi8(v, v)) planes[b * stride] = _mm512_movepi8_mask(v);
+#elif defined(__AVX2__)
+    __m256i low = _mm256_loadu_si256((const __m256i*)bytes), high = _mm256_loadu_si256((const __m256i*)(bytes + 32));
+    for (int b = 7; b >= 0; --b, low = _mm256_add_epi8(low, low), high = _mm256_add_epi8(high, high))
+        planes[b * stride] = uint64_t(uint32_t(_mm256_movemask_epi8(high))) << 32 | uint32_t(_mm256_movemask_epi8(low));
+#else
+    for (int b = 0; b < 8; ++b) planes[b * stride] = 0;
+    for (int octet = 0; octet < 8; ++octet) {
+        uint64_t m;  // eight bytes; their bits as a matrix, transposed by swapping ever smaller squares
+        std::memcpy(&m, bytes + 8 * octet, 8);
+        m = (m & 0xaa55aa55aa55aa55) | (m & 0x00aa00aa00aa00aa) << 7 | ((m >> 7) & 0x00aa00aa00aa00aa);
+        m = (m & 0xcccc3333cccc3333) | (m & 0x0000cccc0000cccc) << 14 | ((m >> 14) & 0x0000cccc0000cccc);
+        m = (m & 0xf0f0f0f00f0f0f0f) | (m & 0x00000000f0f0f0f0) << 28 | ((m >> 28) & 0x00000000f0f0f0f0);
+        for (int b = 0; b < 8; ++b) planes[b * stride] |= ((m >> (8 * b)) & 255) << (8 * octet);
+    }
+#endif
+}
+
+// Three vectors of four to the twelve floats a0 b0 c0 a1 b1 ..., and back.
+DREAMSPLAT_INLINE void interleave(const Floats<4>& a, const Floats<4>& b, const Floats<4>& c, float* out) {
+    using F = Floats<4>::F;
+    const F low = __builtin_shufflevector(a.p[0], b.p[0], 0, 4, 1, 5);
+    const F high = __builtin_shufflevector(a.p[0], b.p[0], 2, 6, 3, 7);
+    const F middle = __builtin_shufflevector(low, c.p[0], 3, 5, 3, 5);
+    const F rows[3] = {__builtin_shufflevector(low, c.p[0], 0, 1, 4, 2), __builtin_shufflevector(middle, high, 0, 1, 4, 5),
+                       __builtin_shufflevector(high, c.p[0], 6, 2, 3, 7)};
+    std::memcpy(out, rows, sizeof rows);
+}
+
+DREAMSPLAT_INLINE void deinterleave(const float* in, Floats<4>& a, Floats<4>& b, Floats<4>& c) {
+    using F = Floats<4>::F;
+    F rows[3];
+    std::memcpy(rows, in, sizeof rows);
+    const F x = __builtin_shufflevector(rows[0], rows[1], 0, 3, 6, 0), y = __builtin_shufflevector(rows[0], rows[1], 1, 4, 7, 1);
+    const F z = __builtin_shufflevector(rows[0], rows[1], 2, 5, 2, 5);
+    a.p[0] = __builtin_shufflevector(x, rows[2], 0, 1, 2, 5);
+    b.p[0] = __builtin_shufflevector(y, rows[2], 0, 1, 2, 6);
+    c.p[0] = __builtin_shufflevector(z, rows[2], 0, 1, 4, 7);
+}
+
+// r[i][j] <-> r[j][i], for four vectors of four.
+DREAMSPLAT_INLINE void transpose(Floats<4>* r) {
+    using F = Floats<4>::F;
+    const F a = __builtin_shufflevector(r[0].p[0], r[1].p[0], 0, 4, 1, 5);
+    const F b = __builtin_shufflevector(r[0].p[0], r[1].p[0], 2, 6, 3, 7);
+    const F c = __builtin_shufflevector(r[2].p[0], r[3].p[0], 0, 4, 1, 5);
+    const F d = __builtin_shufflevector(r[2].p[0], r[3].p[0], 2, 6, 3, 7);
+    r[0].p[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    r[1].p[0] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    r[2].p[0] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    r[3].p[0] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
 }
 
 using V16 = Floats<16>;
