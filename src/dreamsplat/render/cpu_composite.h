@@ -83,25 +83,11 @@ DREAMSPLAT_INLINE void gather(const Tile& t, const Frame& frame, uint32_t first,
     }
 }
 
-// Eight floats of 16 splats, as lanes.
-DREAMSPLAT_INLINE void load_ellipses(const Splat* splats, V16* out) {
-    for (int half = 0; half < 2; ++half) {
-        alignas(64) float lanes[4][16];
-        for (int quad = 0; quad < 4; ++quad) {
-            V4 r[4];
-            for (int i = 0; i < 4; ++i) r[i] = V4::load(&splats[4 * quad + i].x + 4 * half);
-            transpose(r);
-            for (int i = 0; i < 4; ++i) r[i].store(lanes[i] + 4 * quad);
-        }
-        for (int i = 0; i < 4; ++i) out[4 * half + i] = V16::load(lanes[i]);
-    }
-}
-
 // For 16 splats and each row of blocks, a byte: the columns of the blocks that an ellipse touches, exact but for a slack
 // that only adds blocks. A row cuts a strip from the ellipse, whose outermost points lie nearest to the ellipse's own.
 DREAMSPLAT_INLINE void touched_columns(const Splat* splats, uint8_t (*columns)[64]) {
     V16 f[8];
-    load_ellipses(splats, f);
+    load_columns(&splats->x, 0, 16, sizeof(Splat) / sizeof(float), 8, f);
     const V16 zero(0), eight(8), slack(1e-3f), wider(1.0005f), quarter(0.25f);
     const V16 x = f[0], y = f[1], l2 = f[2], l3 = f[3], reach = f[4] + kLog2Of255 + slack, half_height = f[5] + slack;
     const V16 right_dy = f[6], blocks_per_u = f[7] * quarter;

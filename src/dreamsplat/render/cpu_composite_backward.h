@@ -52,6 +52,15 @@ DREAMSPLAT_INLINE void add_moments(const Splat& s, int block, const float* m, fl
     row[5] += gvv + v * (gv + from_v);
 }
 
+// A gradient row at work, in whole registers.
+struct alignas(64) RowSums {
+    float moments[8], colour[4], unused[4];
+    void store(GradientRow& row) const {
+        std::memcpy(row.moments, moments, sizeof row.moments);
+        std::memcpy(row.colour, colour, sizeof row.colour);
+    }
+};
+
 // A visit of a Gaussian to a block, whose sums over the 16 pixels are still to be made.
 constexpr int kPending = 4;
 struct alignas(64) Pending {
@@ -62,7 +71,7 @@ struct alignas(64) Pending {
 // Sums over pixels as products with constant matrices: no shuffles, and the loads are shared by the visits.
 template <int Count>
 DREAMSPLAT_INLINE void reduce(const Pending& pending, const float (*by_pixel)[4], int block, const Chunk& chunk,
-                              GradientRow* rows) {
+                              RowSums* rows) {
     V8 moments[Count];
     V4 colour[Count];
     for (int i = 0; i < Count; ++i) moments[i] = 0.0f, colour[i] = 0.0f;
@@ -75,7 +84,7 @@ DREAMSPLAT_INLINE void reduce(const Pending& pending, const float (*by_pixel)[4]
         }
     }
     for (int i = 0; i < Count; ++i) {
-        GradientRow& row = rows[pending.entry[i]];
+        RowSums& row = rows[pending.entry[i]];
         float m[8];
         moments[i].store(m);
         add_moments(chunk.splats[pending.entry[i]], block, m, row.moments);
@@ -84,7 +93,7 @@ DREAMSPLAT_INLINE void reduce(const Pending& pending, const float (*by_pixel)[4]
 }
 
 DREAMSPLAT_INLINE void reduce_rest(int count, const Pending& p, const float (*by_pixel)[4], int block,
-                                   const Chunk& chunk, GradientRow* rows) {
+                                   const Chunk& chunk, RowSums* rows) {
     if (count == 1) reduce<1>(p, by_pixel, block, chunk, rows);
     if (count == 2) reduce<2>(p, by_pixel, block, chunk, rows);
     if (count == 3) reduce<3>(p, by_pixel, block, chunk, rows);
@@ -159,7 +168,7 @@ DREAMSPLAT_INLINE uint64_t low_bits(float count) {
 
 // Takes one block back through a chunk, whose first entry is number `before` of the tile's.
 DREAMSPLAT_INLINE void unblend_block(const Chunk& chunk, const uint64_t* touches, int block, float before,
-                                     const TilePixels& pixels, TileGradients& state, GradientRow* rows) {
+                                     const TilePixels& pixels, TileGradients& state, RowSums* rows) {
     const V16 x = block_x(block), y = block_y(block), end = V16::load(pixels.end[block]) - before;
     const V16 red = V16::load(state.value[0][block]), green = V16::load(state.value[1][block]);
     const V16 blue = V16::load(state.value[2][block]), z = V16::load(state.value[3][block]);
@@ -199,7 +208,7 @@ inline void composite_tile_backward(const Scene& scene, Frame& frame, int64_t in
     TileGradients state;
     start_tile(scene, t, v, pixels, state, frame.tile_background.data() + 3 * index);
     Chunk chunk;
-    GradientRow rows[kChunk];
+    RowSums rows[kChunk];
     const uint32_t done = frame.tile_done[index];
     const auto row_of = [&](const Splat& s) -> GradientRow& {
         return frame.rows[gradient_slot(s, frame.camera_slot[t.camera], uint32_t(t.left / kTile), uint32_t(t.top / kTile))];
@@ -209,14 +218,14 @@ inline void composite_tile_backward(const Scene& scene, Frame& frame, int64_t in
         const uint32_t skipped = (chunks - 1) * kChunk, first = t.first + skipped;
         gather(t, frame, first, chunk);
         const Touches& touches = frame.touches[t.first_chunk + chunks - 1];
-        std::memset(rows, 0, sizeof(GradientRow) * size_t(chunk.count));
+        std::memset(rows, 0, sizeof(RowSums) * size_t(chunk.count));
         for (uint64_t blocks = blocks_inside(t); blocks; blocks &= blocks - 1) {
             const int block = __builtin_ctzll(blocks);
             const uint64_t* words = touches.words[block];
             if ((words[0] | words[1]) && state.end[block] > float(skipped))
                 unblend_block(chunk, words, block, float(skipped), pixels, state, rows);
         }
-        for (int i = 0; i < chunk.count; ++i) row_of(chunk.splats[i]) = rows[i];
+        for (int i = 0; i < chunk.count; ++i) rows[i].store(row_of(chunk.splats[i]));
     }
 }
 

@@ -52,13 +52,11 @@ struct alignas(64) Splat {
 };
 static_assert(sizeof(Splat) == 64, "one cache line");
 
-// Sums over the pixels of one tile that one Gaussian receives in the backward pass, one cache line.
-struct alignas(64) GradientRow {
-    float moments[8];  // of g = alpha dL/dalpha over u and v of Splat: g, g u, g v, g u^2, g u v, g v^2, 0, 0
+// Sums over the pixels of one tile that one Gaussian receives in the backward pass.
+struct GradientRow {
+    float moments[6];  // of g = alpha dL/dalpha over u and v of Splat: g, g u, g v, g u^2, g u v, g v^2
     float colour[4];   // dL/dcolour, dL/ddepth
-    float unused[4];
 };
-static_assert(sizeof(GradientRow) == 64, "one cache line");
 
 // Gradient rows lie camera by camera and Gaussian by Gaussian, in the order of the tiles of its rectangle, so that the
 // backward pass over the Gaussians reads them in sequence. Modulo 2^32, slot_base = first_slot - y0 pitch - x0.

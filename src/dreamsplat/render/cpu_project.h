@@ -44,21 +44,49 @@ inline View make_view(const Scene& scene, int camera) {
     return v;
 }
 
-// columns[j] = lane by lane a[(first + lane) * stride + j]; rows past the end repeat the last one.
+// Moves `columns` floats of 16 rows to the lanes of as many vectors, as many squares of N x N as fit from column j on.
+template <int N>
+DREAMSPLAT_INLINE void load_squares(const float* const* rows, int columns, int& j, V16* out) {
+    for (; j + N <= columns; j += N)
+        for (int lane = 0; lane < 16; lane += N) {
+            Floats<N> r[N];
+            for (int i = 0; i < N; ++i) r[i] = Floats<N>::load(rows[lane + i] + j);
+            transpose(r);
+            for (int i = 0; i < N; ++i) r[i].store(reinterpret_cast<float*>(out + j + i) + lane);
+        }
+}
+
+// And back, for the first `count` lanes.
+template <int N>
+DREAMSPLAT_INLINE void store_squares(const V16* in, int columns, int& j, int count, int64_t stride, float* a) {
+    for (; j + N <= columns; j += N)
+        for (int lane = 0; lane < count; lane += N) {
+            Floats<N> r[N];
+            for (int i = 0; i < N; ++i) r[i] = Floats<N>::load(reinterpret_cast<const float*>(in + j + i) + lane);
+            transpose(r);
+            for (int i = 0; i < N && lane + i < count; ++i) r[i].store(a + (lane + i) * stride + j);
+        }
+}
+
+// out[j] = lane by lane a[(first + lane) * stride + j]; rows past the end repeat the last one.
 DREAMSPLAT_INLINE void load_columns(const float* a, int64_t first, int64_t rows, int stride, int columns, V16* out) {
-    float lanes[48][16];
-    for (int lane = 0; lane < 16; ++lane) {
-        const float* row = a + std::min(first + lane, rows - 1) * stride;
-        for (int j = 0; j < columns; ++j) lanes[j][lane] = row[j];
-    }
-    for (int j = 0; j < columns; ++j) out[j] = V16::load(lanes[j]);
+    const float* row[16];
+    for (int lane = 0; lane < 16; ++lane) row[lane] = a + std::min(first + lane, rows - 1) * stride;
+    int j = 0;
+    load_squares<kNativeLanes>(row, columns, j, out);
+    load_squares<4>(row, columns, j, out);
+    for (; j < columns; ++j)
+        for (int lane = 0; lane < 16; ++lane) reinterpret_cast<float*>(out + j)[lane] = row[lane][j];
 }
 
 DREAMSPLAT_INLINE void store_columns(const V16* in, int64_t first, int64_t rows, int stride, int columns, float* a) {
-    float lanes[48][16];
-    for (int j = 0; j < columns; ++j) in[j].store(lanes[j]);
-    for (int lane = 0; lane < 16 && first + lane < rows; ++lane)
-        for (int j = 0; j < columns; ++j) a[(first + lane) * stride + j] = lanes[j][lane];
+    const int count = int(std::min<int64_t>(16, rows - first));
+    a += first * stride;
+    int j = 0;
+    store_squares<kNativeLanes>(in, columns, j, count, stride, a);
+    store_squares<4>(in, columns, j, count, stride, a);
+    for (; j < columns; ++j)
+        for (int lane = 0; lane < count; ++lane) a[lane * stride + j] = reinterpret_cast<const float*>(in + j)[lane];
 }
 
 // What does not depend on the camera.
@@ -73,6 +101,8 @@ inline void load_batch(const Scene& s, int64_t first, Batch& b) {
     load_columns(s.scales, first, s.gaussians, 3, 3, b.scale);
     load_columns(s.quats, first, s.gaussians, 4, 4, b.quat);
     load_columns(s.opacities, first, s.gaussians, 1, 1, &b.opacity);
+    const int64_t sh_row = 3 * s.coefficients, next = std::min(first + 32, int64_t(s.gaussians)) * sh_row;
+    for (int64_t i = next; i < std::min(next + 16 * sh_row, s.gaussians * sh_row); i += 16) __builtin_prefetch(s.sh + i);
     load_columns(s.sh, first, s.gaussians, 3 * s.coefficients, 3 * s.coefficients, b.sh);
 
     V16* q = b.quat;
@@ -180,7 +210,7 @@ inline void project_view(const Scene& s, const View& v, int camera, int64_t firs
     const int64_t base = int64_t(camera) * s.gaussians;
     V16 offset[2] = {0, 0};
     if (s.screen_offsets) load_columns(s.screen_offsets + 2 * base, first, s.gaussians, 2, 2, offset);
-    V16 out[13];  // the floats of a Splat, in its order
+    V16 out[16] = {};  // a Splat, in its order; its slots follow later
     for (int a = 0; a < 2; ++a)
         out[a] = fma(p.position[a] * p.inverse_z, V16(v.focal[a]), V16(v.principal[a])) + offset[a];
 
@@ -212,7 +242,7 @@ inline void project_view(const Scene& s, const View& v, int camera, int64_t firs
     const V16 largest = (p.xx + p.yy) * 0.5f + sqrt(fma(half_difference, half_difference, p.xy * p.xy));
     const V16 radius = select(shows, sqrt(max(reach2 * largest, V16(0))), V16(0));
     store_columns(&radius, first, s.gaussians, 1, 1, radii + base);
-    store_columns(out, first, s.gaussians, 16, 13, reinterpret_cast<float*>(frame.splats.data() + base));
+    store_columns(out, first, s.gaussians, 16, 16, reinterpret_cast<float*>(frame.splats.data() + base));
     const V16 depth = select(shows, p.position[2], V16(0));
     store_columns(&depth, first, s.gaussians, 1, 1, frame.depths.data() + base);
 }

@@ -17,30 +17,21 @@ struct ScreenGradients {
 };
 
 inline ScreenGradients sum_slots(const Scene& s, const Frame& frame, int camera, int64_t first) {
-    alignas(64) float lanes[10][16] = {}, visible[16] = {};
+    constexpr int kFloats = sizeof(GradientRow) / sizeof(float);
+    float sums[16][kFloats] = {};
+    alignas(64) float visible[16] = {};
     const uint32_t* first_slot = frame.first_slot.data() + int64_t(camera) * (s.gaussians + 1) + first;
     const GradientRow* rows = frame.rows.data() + frame.camera_slot[camera];
     for (int lane = 0; lane < 16 && first + lane < s.gaussians; ++lane) {
-        if (first_slot[lane] == first_slot[lane + 1]) continue;
-        visible[lane] = 1;
-        V8 moments(0);
-        V4 colour(0);
+        visible[lane] = first_slot[lane] < first_slot[lane + 1];
         for (uint32_t slot = first_slot[lane]; slot < first_slot[lane + 1]; ++slot) {
-            moments += V8::load(rows[slot].moments);
-            colour += V4::load(rows[slot].colour);
+            const float* row = rows[slot].moments;
+            for (int i = 0; i < kFloats; ++i) sums[lane][i] += row[i];
         }
-        float m[8], c[4];
-        moments.store(m);
-        colour.store(c);
-        for (int i = 0; i < 6; ++i) lanes[i][lane] = m[i];
-        for (int i = 0; i < 4; ++i) lanes[6 + i][lane] = c[i];
     }
-    ScreenGradients g;
-    for (int i = 0; i < 6; ++i) g.moments[i] = V16::load(lanes[i]);
-    for (int i = 0; i < 3; ++i) g.colour[i] = V16::load(lanes[6 + i]);
-    g.depth = V16::load(lanes[9]);
-    g.visible = V16::load(visible) > V16(0);
-    return g;
+    V16 g[kFloats];
+    load_columns(sums[0], 0, 16, kFloats, kFloats, g);
+    return {{g[0], g[1], g[2], g[3], g[4], g[5]}, {g[6], g[7], g[8]}, g[9], V16::load(visible) > V16(0)};
 }
 
 // Through colour and view direction.

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -51,6 +52,16 @@ DREAMSPLAT_INLINE F native_fma(F a, F b, F c) {  // a * b + c
     if constexpr (sizeof(F) == 16) return (F)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #endif
     return a * b + c;
+}
+
+template <int... K, class F>
+DREAMSPLAT_INLINE F shuffle(F a, F b) {  // lane by lane a[K], or b[K - lanes]
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, K...);
+#else
+    typedef int32_t I __attribute__((vector_size(sizeof(F))));
+    return __builtin_shuffle(a, b, I{K...});
+#endif
 }
 
 template <class F>
@@ -359,11 +370,10 @@ DREAMSPLAT_INLINE void bit_planes(const uint8_t* bytes, uint64_t* planes, int st
 // Three vectors of four to the twelve floats a0 b0 c0 a1 b1 ..., and back.
 DREAMSPLAT_INLINE void interleave(const Floats<4>& a, const Floats<4>& b, const Floats<4>& c, float* out) {
     using F = Floats<4>::F;
-    const F low = __builtin_shufflevector(a.p[0], b.p[0], 0, 4, 1, 5);
-    const F high = __builtin_shufflevector(a.p[0], b.p[0], 2, 6, 3, 7);
-    const F middle = __builtin_shufflevector(low, c.p[0], 3, 5, 3, 5);
-    const F rows[3] = {__builtin_shufflevector(low, c.p[0], 0, 1, 4, 2), __builtin_shufflevector(middle, high, 0, 1, 4, 5),
-                       __builtin_shufflevector(high, c.p[0], 6, 2, 3, 7)};
+    const F low = shuffle<0, 4, 1, 5>(a.p[0], b.p[0]), high = shuffle<2, 6, 3, 7>(a.p[0], b.p[0]);
+    const F middle = shuffle<3, 5, 3, 5>(low, c.p[0]);
+    const F rows[3] = {shuffle<0, 1, 4, 2>(low, c.p[0]), shuffle<0, 1, 4, 5>(middle, high),
+                       shuffle<6, 2, 3, 7>(high, c.p[0])};
     std::memcpy(out, rows, sizeof rows);
 }
 
@@ -371,24 +381,31 @@ DREAMSPLAT_INLINE void deinterleave(const float* in, Floats<4>& a, Floats<4>& b,
     using F = Floats<4>::F;
     F rows[3];
     std::memcpy(rows, in, sizeof rows);
-    const F x = __builtin_shufflevector(rows[0], rows[1], 0, 3, 6, 0), y = __builtin_shufflevector(rows[0], rows[1], 1, 4, 7, 1);
-    const F z = __builtin_shufflevector(rows[0], rows[1], 2, 5, 2, 5);
-    a.p[0] = __builtin_shufflevector(x, rows[2], 0, 1, 2, 5);
-    b.p[0] = __builtin_shufflevector(y, rows[2], 0, 1, 2, 6);
-    c.p[0] = __builtin_shufflevector(z, rows[2], 0, 1, 4, 7);
+    a.p[0] = shuffle<0, 1, 2, 5>(shuffle<0, 3, 6, 0>(rows[0], rows[1]), rows[2]);
+    b.p[0] = shuffle<0, 1, 2, 6>(shuffle<1, 4, 7, 1>(rows[0], rows[1]), rows[2]);
+    c.p[0] = shuffle<0, 1, 4, 7>(shuffle<2, 5, 2, 5>(rows[0], rows[1]), rows[2]);
 }
 
-// r[i][j] <-> r[j][i], for four vectors of four.
-DREAMSPLAT_INLINE void transpose(Floats<4>* r) {
-    using F = Floats<4>::F;
-    const F a = __builtin_shufflevector(r[0].p[0], r[1].p[0], 0, 4, 1, 5);
-    const F b = __builtin_shufflevector(r[0].p[0], r[1].p[0], 2, 6, 3, 7);
-    const F c = __builtin_shufflevector(r[2].p[0], r[3].p[0], 0, 4, 1, 5);
-    const F d = __builtin_shufflevector(r[2].p[0], r[3].p[0], 2, 6, 3, 7);
-    r[0].p[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
-    r[1].p[0] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-    r[2].p[0] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
-    r[3].p[0] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+// r[i][j] <-> r[j][i], for as many vectors as each has lanes, by swapping ever smaller squares.
+template <int Side, class F, int... K>
+DREAMSPLAT_INLINE void swap_squares(F* r, std::integer_sequence<int, K...> lanes) {
+    constexpr int count = sizeof...(K);
+    _Pragma("GCC unroll 16") for (int i = 0; i < count; ++i) {
+        if (i & Side) continue;
+        const F a = r[i], b = r[i + Side];
+        r[i] = shuffle<(K & Side ? count + K - Side : K)...>(a, b);
+        r[i + Side] = shuffle<(K & Side ? count + K : K + Side)...>(a, b);
+    }
+    if constexpr (Side > 1) swap_squares<Side / 2>(r, lanes);
+}
+
+template <int N>
+DREAMSPLAT_INLINE void transpose(Floats<N>* r) {
+    static_assert(Floats<N>::parts == 1, "one register each");
+    typename Floats<N>::F rows[N];
+    std::memcpy(rows, r, sizeof rows);
+    swap_squares<N / 2>(rows, std::make_integer_sequence<int, N>());
+    std::memcpy(r, rows, sizeof rows);
 }
 
 using V16 = Floats<16>;
