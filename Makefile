@@ -15,7 +15,7 @@ SOURCES := pyproject.toml constraints/cpu.txt $(wildcard README.md CMakeLists.tx
 INSTALL = @echo "Installing into $(VENV): a minute or two the first time." && \
           $(BIN)/python -m pip install --quiet -c constraints/cpu.txt
 
-.PHONY: help demo test test-slow lint format type weights bench clean
+.PHONY: help demo test test-slow sanitize lint format type weights bench clean
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
@@ -28,6 +28,15 @@ test: $(VENV)/installed-dev  ## Run the whole test suite; needs no network, no G
 
 test-slow: $(VENV)/installed-dev  ## Run the tests marked slow.
 	$(BIN)/python -m pytest -m slow
+
+# The stress program is compiled by itself, since Python and torch are not made for sanitizers.
+SANITIZE := -std=c++17 -O1 -g -ffp-contract=off -fno-math-errno -fno-trapping-math -fno-sanitize-recover=all -pthread
+sanitize:  ## Run the rasteriser under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+	@mkdir -p build
+	$(CXX) $(SANITIZE) -fsanitize=address,undefined,float-cast-overflow tests/rasteriser_stress.cpp -o build/stress-address
+	build/stress-address 150
+	$(CXX) $(SANITIZE) -fsanitize=thread tests/rasteriser_stress.cpp -o build/stress-thread
+	build/stress-thread 150
 
 lint: $(VENV)/installed-dev  ## Check style and formatting.
 	$(BIN)/ruff check .

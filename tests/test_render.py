@@ -22,16 +22,6 @@ CAMERAS = ("world_to_camera", "intrinsics")
 FIELDS = (*GAUSSIANS, *CAMERAS, "background", "screen_offsets")
 
 
-class Unreachable:
-    """A backend for inputs that must not get so far."""
-
-    def available(self) -> tuple[bool, str]:
-        return True, "a test"
-
-    def render(self, *_: object) -> Rendering:
-        raise AssertionError("the backend was called")
-
-
 @pytest.fixture
 def inputs(random_gaussians: Callable[..., Gaussians]) -> dict[str, Any]:
     """Tensors that can be rendered, by name: 5 Gaussians, 2 cameras of 8 x 8 px."""
@@ -51,14 +41,13 @@ def draw(inputs: dict[str, Any], backend: str = "auto") -> Rendering:
     )
 
 
-@pytest.fixture
-def refusal(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """`refusal(means=...)`: the message with which inputs, changed so, are refused."""
-    monkeypatch.setitem(BACKENDS, "unreachable", Unreachable())
+@pytest.fixture(params=BACKENDS)
+def refusal(inputs: dict[str, Any], request: pytest.FixtureRequest) -> Callable[..., str]:
+    """`refusal(means=...)`: the message with which inputs, changed so, are refused, by each backend."""
 
     def message(**changed: Any) -> str:
         with pytest.raises(InvalidInput) as caught:
-            draw({**inputs, **changed}, backend="unreachable")
+            draw({**inputs, **changed}, backend=request.param)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -129,6 +118,14 @@ def test_values_out_of_range_are_refused(
 def test_quaternions_of_length_zero_are_refused(inputs: dict[str, Any], refusal: Callable[..., str]) -> None:
     inputs["quats"][3] = 0
     assert "length 0" in refusal()
+
+
+def test_values_beyond_float32_are_refused_where_it_computes_in_float32(inputs: dict[str, Any]) -> None:
+    doubles = {name: tensor.double() for name, tensor in inputs.items()}
+    doubles["means"] = with_value(doubles["means"], 1e200)
+    with pytest.raises(InvalidInput, match="beyond float32"):
+        draw(doubles, "cpu")
+    assert draw(doubles, "reference").rgb.isfinite().all()
 
 
 @pytest.mark.parametrize("focal", [0.0, -10.0])

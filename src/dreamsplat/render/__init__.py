@@ -10,13 +10,13 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
 from dreamsplat.render import cpu, reference
-from dreamsplat.types import Cameras, Gaussians, Rendering, check_shapes
+from dreamsplat.render.checks import check_form
+from dreamsplat.types import Cameras, Gaussians, Rendering
 
 __all__ = ["BACKENDS", "Backend", "backend_choice", "render"]
 
@@ -29,7 +29,11 @@ class Backend(Protocol):
     def render(
         self, gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_offsets: Tensor | None
     ) -> Rendering:
-        """Render valid inputs; background is [C, 3], screen_offsets is [C, N, 2] px."""
+        """Render; background is [C, 3], screen_offsets is [C, N, 2] px.
+
+        Shapes, dtypes and devices have been checked. Values are the backend's to check, as `checks.check_values` does,
+        so that one which reads every value anyway need not have them read twice.
+        """
         ...
 
     def available(self) -> tuple[bool, str]:
@@ -91,7 +95,7 @@ def render(
     behind = background if isinstance(background, Tensor) else _colour(background, like=gaussians.means)
     if behind.dim() == 1:
         behind = behind.expand(len(cameras), -1)
-    _check(gaussians, cameras, behind, screen_offsets)
+    check_form(gaussians, cameras, behind, screen_offsets)
     return BACKENDS[name].render(gaussians, cameras, behind, screen_offsets)
 
 
@@ -100,69 +104,3 @@ def _colour(numbers: Sequence[float], like: Tensor) -> Tensor:
         return torch.tensor(numbers, dtype=like.dtype, device=like.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidInput(f"background: {numbers!r}, expected three numbers or a tensor of colours.") from error
-
-
-def _check(gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_offsets: Tensor | None) -> None:
-    """Raise InvalidInput unless all tensors agree in dtype and device and hold values that can be rendered."""
-    ranges: dict[str, tuple[Tensor, float, float]] = {  # name: (tensor, least, greatest)
-        "means": (gaussians.means, -torch.inf, torch.inf),
-        "scales": (gaussians.scales, 0.0, torch.inf),
-        "quats": (gaussians.quats, -torch.inf, torch.inf),
-        "opacities": (gaussians.opacities, 0.0, 1.0),
-        "sh": (gaussians.sh, -torch.inf, torch.inf),
-        "world_to_camera": (cameras.world_to_camera, -torch.inf, torch.inf),
-        "intrinsics": (cameras.intrinsics, -torch.inf, torch.inf),
-        "background": (background, -torch.inf, torch.inf),
-    }
-    shapes = {"means": (gaussians.means, "N 3"), "world_to_camera": (cameras.world_to_camera, "C 4 4")}
-    shapes["background"] = (background, "C 3")
-    if screen_offsets is not None:
-        ranges["screen_offsets"] = (screen_offsets, -torch.inf, torch.inf)
-        shapes["screen_offsets"] = (screen_offsets, "C N 2")
-    check_shapes(**shapes)
-    if len(cameras) == 0:
-        raise InvalidInput("cameras: none, expected at least one.")
-    like = gaussians.means
-    if like.dtype not in (torch.float32, torch.float64):
-        raise InvalidInput(f"means: dtype {like.dtype}, expected torch.float32 or torch.float64.")
-    for name, (tensor, least, greatest) in ranges.items():
-        if tensor.dtype != like.dtype or tensor.device != like.device:
-            raise InvalidInput(
-                f"{name}: {tensor.dtype} on {tensor.device}, expected {like.dtype} on {like.device} as for means."
-            )
-        _check_values(name, tensor, least, greatest)
-    if len(gaussians) and _bounds(gaussians.scales)[0] == 0:
-        raise InvalidInput("scales: a value of 0, expected values above 0.")
-    if _has_zero_row(gaussians.quats.detach()):
-        raise InvalidInput("quats: a quaternion of length 0, expected any other length.")
-    if not cameras.intrinsics.detach().diagonal(dim1=-2, dim2=-1)[:, :2].amin() > 0:
-        raise InvalidInput("intrinsics: a focal length of 0 px or less, expected more than 0.")
-
-
-def _check_values(name: str, tensor: Tensor, least: float, greatest: float) -> None:
-    if tensor.numel() == 0:
-        return
-    low, high = _bounds(tensor)  # not-a-number, if any, shows in both
-    if -torch.inf < low and high < torch.inf and least <= low and high <= greatest:
-        return
-    if not (-torch.inf < low and high < torch.inf):
-        row = int((~torch.isfinite(tensor)).reshape(len(tensor), -1).any(dim=1).nonzero()[0])
-        raise InvalidInput(f"{name}: row {row} holds a value that is not finite; look upstream for a division by zero.")
-    raise InvalidInput(f"{name}: values from {low:g} to {high:g}, expected {least:g} to {greatest:g}.")
-
-
-def _bounds(tensor: Tensor) -> tuple[float, float]:
-    if tensor.device.type != "cpu":
-        low, high = torch.aminmax(tensor.detach())
-        return low.item(), high.item()
-    # Not torch: on busy cores its thread team takes milliseconds to assemble, for microseconds of work.
-    values = tensor.detach().numpy()
-    with np.errstate(invalid="ignore"):
-        return values.min().item(), values.max().item()
-
-
-def _has_zero_row(tensor: Tensor) -> bool:
-    if tensor.device.type != "cpu":
-        return not bool(tensor.any(dim=-1).all())
-    values = tensor.numpy()  # see _bounds; counting is far quicker than a reduction over short rows
-    return bool(np.count_nonzero(values) < values.size and not values.any(axis=-1).all())

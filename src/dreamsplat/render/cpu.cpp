@@ -88,7 +88,9 @@ std::vector<View> make_views(const Scene& s) {
     return views;
 }
 
-void forward(Runtime& r, const Scene& s, Frame& f, float* rgb, float* alpha, float* depth, float* radii, int threads) {
+// Returns whether the inputs hold only values that can be rendered; if not, nothing is drawn. Looking here costs less
+// than looking before, since every value is in a register once.
+bool forward(Runtime& r, const Scene& s, Frame& f, float* rgb, float* alpha, float* depth, float* radii, int threads) {
     f.tiles_x = (s.width + kTile - 1) / kTile;
     f.tiles_y = (s.height + kTile - 1) / kTile;
     f.tiles = f.tiles_x * f.tiles_y;
@@ -107,15 +109,21 @@ void forward(Runtime& r, const Scene& s, Frame& f, float* rgb, float* alpha, flo
     f.pixels.reserve(tiles);
 
     const std::vector<View> views = make_views(s);
+    std::atomic<bool> valid{true};
+    for (const View& view : views) valid = valid && view.valid;
     for_each_batch(r, s, threads, [&](int64_t first) {
         Batch b;
         load_batch(s, first, b);
+        bool fine = b.valid;
         for (int camera = 0; camera < s.cameras; ++camera)
-            project_view(s, views[size_t(camera)], camera, first, b, f, radii);
+            fine &= project_view(s, views[size_t(camera)], camera, first, b, f, radii);
+        if (!fine) valid = false;
     });
+    if (!valid) return false;
     r.pool.parallel_for(s.cameras, threads, [&](int64_t camera) { sort_camera(s, f, int(camera)); });
     bin(s, f, r.pool, threads);
     r.pool.parallel_for(int64_t(tiles), threads, [&](int64_t tile) { composite_tile(s, f, tile, rgb, alpha, depth); });
+    return true;
 }
 
 void backward(Runtime& r, const Scene& s, Frame& f, const OutputGradients& v, const InputGradients& out, int threads) {
@@ -156,28 +164,32 @@ DREAMSPLAT_EXPORT int dreamsplat_x86_level() {
 #endif
 }
 
-// Fills rgb [C, H, W, 3], alpha [C, H, W], depth [C, H, W] and radii [C, N]. Returns what the backward pass needs, to
-// be given back with dreamsplat_release; null when memory runs out.
-DREAMSPLAT_EXPORT void* dreamsplat_forward(const Scene* scene, float* rgb, float* alpha, float* depth, float* radii,
-                                           int threads) {
+// What the functions below return.
+enum Outcome { kDone = 0, kOutOfMemory = 1, kInvalidValues = 2 };
+
+// Fills rgb [C, H, W, 3], alpha [C, H, W], depth [C, H, W] and radii [C, N], and sets `frame` to what the backward pass
+// needs, to be given back with dreamsplat_release. Unless it returns kDone it leaves `frame` alone.
+DREAMSPLAT_EXPORT int dreamsplat_forward(const Scene* scene, float* rgb, float* alpha, float* depth, float* radii,
+                                         int threads, void** frame) {
     try {
         dreamsplat::Runtime& r = dreamsplat::runtime();
-        std::unique_ptr<Frame> frame = dreamsplat::take_frame(r);
-        dreamsplat::forward(r, *scene, *frame, rgb, alpha, depth, radii, threads);
-        return frame.release();
+        std::unique_ptr<Frame> mine = dreamsplat::take_frame(r);
+        if (!dreamsplat::forward(r, *scene, *mine, rgb, alpha, depth, radii, threads)) return kInvalidValues;
+        *frame = mine.release();
+        return kDone;
     } catch (const std::bad_alloc&) {
-        return nullptr;
+        return kOutOfMemory;
     }
 }
 
-// Fills the gradients; `scene` must hold what the forward pass was given. Returns 0, or 1 when memory runs out.
+// Fills the gradients; `scene` must hold what the forward pass was given.
 DREAMSPLAT_EXPORT int dreamsplat_backward(void* frame, const Scene* scene, const OutputGradients* outputs,
                                           const InputGradients* inputs, int threads) {
     try {
         dreamsplat::backward(dreamsplat::runtime(), *scene, *static_cast<Frame*>(frame), *outputs, *inputs, threads);
-        return 0;
+        return kDone;
     } catch (const std::bad_alloc&) {
-        return 1;
+        return kOutOfMemory;
     }
 }
 

@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.render.checks import check_values
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
+_DONE, _INVALID_VALUES = 0, 2  # mirrors Outcome in cpu.cpp
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
 
@@ -62,14 +64,22 @@ def render(
     background: Tensor,  # [C, 3] display colours
     screen_offsets: Tensor | None,  # [C, N, 2] px, added to the projected centres
 ) -> Rendering:
-    """Render N Gaussians from C cameras, with gradients to the Gaussians, background and offsets; cameras get none."""
+    """Render N Gaussians from C cameras, with gradients to the Gaussians, background and offsets; cameras get none.
+
+    Raises:
+        InvalidInput: for values that cannot be rendered.
+    """
     dtype = gaussians.means.dtype
     inputs = (
         gaussians.means, gaussians.scales, gaussians.quats, gaussians.opacities, gaussians.sh, background,
         screen_offsets, cameras.world_to_camera.detach(), cameras.intrinsics.detach(),
     )  # fmt: skip
     dense = (None if tensor is None else tensor.to(torch.float32).contiguous() for tensor in inputs)
-    outputs = _Rasterise.apply(cameras.width, cameras.height, *dense)
+    try:
+        outputs = _Rasterise.apply(cameras.width, cameras.height, *dense)
+    except _InvalidValues:
+        check_values(gaussians, cameras, background, screen_offsets)  # says what is wrong
+        raise InvalidInput("a value is beyond float32, in which the CPU renderer computes; scale the scene.") from None
     rgb, alpha, depth, radii_px = (output.to(dtype) for output in outputs)
     return Rendering(rgb=rgb, alpha=alpha, depth=depth, radii_px=radii_px)
 
@@ -100,14 +110,16 @@ class _InputGradients(ctypes.Structure):
     ]
 
 
+class _InvalidValues(Exception):
+    """The library refused the values of its inputs."""
+
+
 class _Frame:
     """Owns what a forward pass left in the library for its backward pass."""
 
-    def __init__(self, library: ctypes.CDLL, address: int | None) -> None:
+    def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
-        self.address = c_void_p(address)
-        if not address:
-            raise MemoryError("The CPU rasteriser ran out of memory; render fewer views or pixels at once.")
+        self.address = c_void_p()
 
     def __del__(self) -> None:
         self.library.dreamsplat_release(self.address)
@@ -126,8 +138,12 @@ class _Rasterise(torch.autograd.Function):
         )  # fmt: skip
         outputs = (rgb, alpha, depth, radii_px)
         pointers = (output.data_ptr() for output in outputs)
-        library = _library()
-        ctx.frame = _Frame(library, library.dreamsplat_forward(byref(scene), *pointers, thread_count()))
+        ctx.frame = frame = _Frame(_library())
+        outcome = frame.library.dreamsplat_forward(byref(scene), *pointers, thread_count(), byref(frame.address))
+        if outcome == _INVALID_VALUES:
+            raise _InvalidValues
+        if outcome != _DONE:
+            raise MemoryError("The CPU rasteriser ran out of memory; render fewer views or pixels at once.")
         ctx.size = (width, height)
         ctx.save_for_backward(*inputs)
         ctx.mark_non_differentiable(radii_px)
@@ -148,11 +164,11 @@ class _Rasterise(torch.autograd.Function):
             torch.empty_like(tensor) if needed and tensor is not None else None
             for tensor, needed in zip(optional, ctx.needs_input_grad[7:9], strict=True)
         ]
-        failed = ctx.frame.library.dreamsplat_backward(
+        outcome = ctx.frame.library.dreamsplat_backward(
             ctx.frame.address, byref(_scene(width, height, inputs)), byref(_OutputGradients(*map(_pointer, outputs))),
             byref(_InputGradients(*map(_pointer, results))), thread_count(),
         )  # fmt: skip
-        if failed:
+        if outcome != _DONE:
             raise MemoryError("The CPU rasteriser ran out of memory in its backward pass; render less at once.")
         return (None, None, *results, None, None)
 
@@ -185,8 +201,8 @@ def load(path: Path) -> ctypes.CDLL:
     """Load one build of the library and declare its functions."""
     library = ctypes.CDLL(str(path))
     library.dreamsplat_x86_level.restype = c_int
-    library.dreamsplat_forward.restype = c_void_p
-    library.dreamsplat_forward.argtypes = [POINTER(_Scene), *[c_void_p] * 4, c_int]
+    library.dreamsplat_forward.restype = c_int
+    library.dreamsplat_forward.argtypes = [POINTER(_Scene), *[c_void_p] * 4, c_int, POINTER(c_void_p)]
     library.dreamsplat_backward.restype = c_int
     library.dreamsplat_backward.argtypes = [
         c_void_p, POINTER(_Scene), POINTER(_OutputGradients), POINTER(_InputGradients), c_int

@@ -21,6 +21,7 @@ constexpr float kLargest = 1e18f;    // variance on screen, px^2, beyond which f
 struct View {
     float rotation[3][3], translation[3], centre[3];
     float focal[2], principal[2], lowest[2], highest[2];  // the last two: range that x/z and y/z are clamped to
+    bool valid;  // finite, with focal lengths above 0; the background too
 };
 
 inline View make_view(const Scene& scene, int camera) {
@@ -41,6 +42,10 @@ inline View make_view(const Scene& scene, int camera) {
         v.lowest[a] = -v.principal[a] / v.focal[a] - margin;
         v.highest[a] = (size[a] - v.principal[a]) / v.focal[a] + margin;
     }
+    v.valid = v.focal[0] > 0 && v.focal[1] > 0;
+    for (int i = 0; i < 16; ++i) v.valid &= std::isfinite(m[i]);
+    for (int i = 0; i < 9; ++i) v.valid &= std::isfinite(k[i]);
+    for (int i = 0; i < 3; ++i) v.valid &= std::isfinite(scene.background[3 * camera + i]);
     return v;
 }
 
@@ -58,9 +63,9 @@ DREAMSPLAT_INLINE void load_squares(const float* const* rows, int columns, int& 
 
 // And back, for the first `count` lanes.
 template <int N>
-DREAMSPLAT_INLINE void store_squares(const V16* in, int columns, int& j, int count, int64_t stride, float* a) {
+DREAMSPLAT_INLINE void store_squares(const V16* in, int columns, int& j, int64_t count, int64_t stride, float* a) {
     for (; j + N <= columns; j += N)
-        for (int lane = 0; lane < count; lane += N) {
+        for (int64_t lane = 0; lane < count; lane += N) {
             Floats<N> r[N];
             for (int i = 0; i < N; ++i) r[i] = Floats<N>::load(reinterpret_cast<const float*>(in + j + i) + lane);
             transpose(r);
@@ -80,13 +85,13 @@ DREAMSPLAT_INLINE void load_columns(const float* a, int64_t first, int64_t rows,
 }
 
 DREAMSPLAT_INLINE void store_columns(const V16* in, int64_t first, int64_t rows, int stride, int columns, float* a) {
-    const int count = int(std::min<int64_t>(16, rows - first));
+    const int64_t count = std::min<int64_t>(16, rows - first);
     a += first * stride;
     int j = 0;
     store_squares<kNativeLanes>(in, columns, j, count, stride, a);
     store_squares<4>(in, columns, j, count, stride, a);
     for (; j < columns; ++j)
-        for (int lane = 0; lane < count; ++lane) a[lane * stride + j] = reinterpret_cast<const float*>(in + j)[lane];
+        for (int64_t lane = 0; lane < count; ++lane) a[lane * stride + j] = reinterpret_cast<const float*>(in + j)[lane];
 }
 
 // What does not depend on the camera.
@@ -94,7 +99,14 @@ struct Batch {
     V16 mean[3], scale[3], quat[4], inverse_length, opacity, log2_opacity;  // quat normalised
     V16 rotation[3][3];
     V16 sh[48];
+    bool valid;  // finite, and in range
 };
+
+// 0 where all values are finite, not-a-number elsewhere.
+DREAMSPLAT_INLINE V16 zero_if_finite(const V16* values, int count, V16 zero) {
+    for (int i = 0; i < count; ++i) zero = fma(values[i], V16(0), zero);
+    return zero;
+}
 
 inline void load_batch(const Scene& s, int64_t first, Batch& b) {
     load_columns(s.means, first, s.gaussians, 3, 3, b.mean);
@@ -108,6 +120,10 @@ inline void load_batch(const Scene& s, int64_t first, Batch& b) {
     V16* q = b.quat;
     V16 largest(0);  // divided out first, so that the square of no length overflows or vanishes
     for (int i = 0; i < 4; ++i) largest = max(largest, max(q[i], -q[i]));
+    V16 finite = zero_if_finite(q, 4, zero_if_finite(b.mean, 3, zero_if_finite(b.scale, 3, V16(0))));
+    finite = zero_if_finite(b.sh, 3 * s.coefficients, finite);
+    b.valid = ((finite >= V16(0)) & (largest > V16(0)) & (min(b.scale[0], min(b.scale[1], b.scale[2])) > V16(0)) &
+               (b.opacity >= V16(0)) & (b.opacity <= V16(1))).all();
     for (int i = 0; i < 4; ++i) q[i] = q[i] / largest;
     const V16 inverse = V16(1) / sqrt(fma(q[0], q[0], fma(q[1], q[1], fma(q[2], q[2], q[3] * q[3]))));
     for (int i = 0; i < 4; ++i) q[i] *= inverse;
@@ -203,7 +219,8 @@ DREAMSPLAT_INLINE void store_rects(const V16* centre, const V16* half, const M16
     }
 }
 
-inline void project_view(const Scene& s, const View& v, int camera, int64_t first, const Batch& b, Frame& frame,
+// Returns whether all screen offsets are finite.
+inline bool project_view(const Scene& s, const View& v, int camera, int64_t first, const Batch& b, Frame& frame,
                          float* radii) {
     Projection p;
     project_batch(v, b, p);
@@ -245,6 +262,7 @@ inline void project_view(const Scene& s, const View& v, int camera, int64_t firs
     store_columns(out, first, s.gaussians, 16, 16, reinterpret_cast<float*>(frame.splats.data() + base));
     const V16 depth = select(shows, p.position[2], V16(0));
     store_columns(&depth, first, s.gaussians, 1, 1, frame.depths.data() + base);
+    return (zero_if_finite(offset, 2, V16(0)) >= V16(0)).all();
 }
 
 }  // namespace dreamsplat

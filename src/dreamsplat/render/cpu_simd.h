@@ -188,6 +188,7 @@ struct Mask {
         DREAMSPLAT_EACH(r |= p[i].any());
         return r;
     }
+    DREAMSPLAT_INLINE bool all() const { return !(~*this).any(); }
     DREAMSPLAT_INLINE uint32_t bits() const {  // lane i is bit i
         uint32_t r = 0;
         DREAMSPLAT_EACH(r |= p[i].bits() << (i * width));

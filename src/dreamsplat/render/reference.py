@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
 from dreamsplat.geometry import covariances
+from dreamsplat.render.checks import check_values
 from dreamsplat.spherical_harmonics import sh_basis
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
@@ -75,6 +76,7 @@ def render(
     screen_offsets: Tensor | None,  # [C, N, 2] px, added to the projected centres
 ) -> Rendering:
     """Render N Gaussians from C cameras. Gradients reach all five tensors of `gaussians` and the last two arguments."""
+    check_values(gaussians, cameras, background, screen_offsets)
     images: list[Tensor] = []
     radii: list[Tensor] = []
     for c in range(len(cameras)):
