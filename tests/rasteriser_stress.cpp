@@ -22,8 +22,8 @@ struct Inputs {
 // `wild` scenes have needles, giants, Gaussians around the camera and, now and then, a value that is not finite.
 std::unique_ptr<Inputs> draw_inputs(unsigned seed) {
     std::mt19937 random(seed);
-    const auto uniform = [&](float low, float high) { return std::uniform_real_distribution<float>(low, high)(random); };
-    const auto integer = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+    const auto uniform = [&](float a, float b) { return std::uniform_real_distribution<float>(a, b)(random); };
+    const auto integer = [&](int a, int b) { return std::uniform_int_distribution<int>(a, b)(random); };
     const auto fill = [&](Floats& values, size_t count, float low, float high) {
         values.resize(count);
         for (float& value : values) value = uniform(low, high);
@@ -73,7 +73,8 @@ Floats render(const Inputs& in, int threads) {
     if (dreamsplat_backward(frame, &s, &outputs, &inputs, threads) != kDone) std::abort();
     dreamsplat_release(frame);
     Floats all;
-    for (const Floats* part : {&rgb, &alpha, &depth, &radii, &means, &scales, &quats, &opacities, &sh, &background, &offsets})
+    for (const Floats* part : {&rgb, &alpha, &depth, &radii, &means, &scales, &quats, &opacities, &sh, &background,
+                               &offsets})
         all.insert(all.end(), part->begin(), part->end());
     return all;
 }

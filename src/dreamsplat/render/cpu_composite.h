@@ -83,8 +83,8 @@ DREAMSPLAT_INLINE void gather(const Tile& t, const Frame& frame, uint32_t first,
     }
 }
 
-// For 16 splats and each row of blocks, a byte: the columns of the blocks that an ellipse touches, exact but for a slack
-// that only adds blocks. A row cuts a strip from the ellipse, whose outermost points lie nearest to the ellipse's own.
+// For 16 splats and each row of blocks, a byte: the columns of the blocks that an ellipse touches, exact but for a
+// slack that only adds blocks. A row cuts a strip from the ellipse, whose outermost points lie nearest to the ellipse's own.
 DREAMSPLAT_INLINE void touched_columns(const Splat* splats, uint8_t (*columns)[64]) {
     V16 f[8];
     load_columns(&splats->x, 0, 16, sizeof(Splat) / sizeof(float), 8, f);

@@ -210,9 +210,8 @@ inline void composite_tile_backward(const Scene& scene, Frame& frame, int64_t in
     Chunk chunk;
     RowSums rows[kChunk];
     const uint32_t done = frame.tile_done[index];
-    const auto row_of = [&](const Splat& s) -> GradientRow& {
-        return frame.rows[gradient_slot(s, frame.camera_slot[t.camera], uint32_t(t.left / kTile), uint32_t(t.top / kTile))];
-    };
+    const uint32_t camera_slot = frame.camera_slot[t.camera], x = uint32_t(t.left / kTile), y = uint32_t(t.top / kTile);
+    const auto row_of = [&](const Splat& s) -> GradientRow& { return frame.rows[gradient_slot(s, camera_slot, x, y)]; };
     for (uint32_t i = done; i < t.last; ++i) row_of(frame.splats[frame.entries[i]]) = GradientRow{};
     for (uint32_t chunks = (done - t.first + kChunk - 1) / kChunk; chunks > 0; --chunks) {
         const uint32_t skipped = (chunks - 1) * kChunk, first = t.first + skipped;

@@ -90,8 +90,10 @@ DREAMSPLAT_INLINE void store_columns(const V16* in, int64_t first, int64_t rows,
     int j = 0;
     store_squares<kNativeLanes>(in, columns, j, count, stride, a);
     store_squares<4>(in, columns, j, count, stride, a);
-    for (; j < columns; ++j)
-        for (int64_t lane = 0; lane < count; ++lane) a[lane * stride + j] = reinterpret_cast<const float*>(in + j)[lane];
+    for (; j < columns; ++j) {
+        const float* lanes = reinterpret_cast<const float*>(in + j);
+        for (int64_t lane = 0; lane < 16 && lane < count; ++lane) a[lane * stride + j] = lanes[lane];
+    }
 }
 
 // What does not depend on the camera.
@@ -113,8 +115,8 @@ inline void load_batch(const Scene& s, int64_t first, Batch& b) {
     load_columns(s.scales, first, s.gaussians, 3, 3, b.scale);
     load_columns(s.quats, first, s.gaussians, 4, 4, b.quat);
     load_columns(s.opacities, first, s.gaussians, 1, 1, &b.opacity);
-    const int64_t sh_row = 3 * s.coefficients, next = std::min(first + 32, int64_t(s.gaussians)) * sh_row;
-    for (int64_t i = next; i < std::min(next + 16 * sh_row, s.gaussians * sh_row); i += 16) __builtin_prefetch(s.sh + i);
+    const int64_t sh_row = 3 * s.coefficients, sh_end = s.gaussians * sh_row, ahead = (first + 32) * sh_row;
+    for (int64_t i = ahead; i < std::min(ahead + 16 * sh_row, sh_end); i += 16) __builtin_prefetch(s.sh + i);
     load_columns(s.sh, first, s.gaussians, 3 * s.coefficients, 3 * s.coefficients, b.sh);
 
     V16* q = b.quat;
