@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamsplat.densify import DensifyConfig, DensifyPlan, ScreenStats, is_due, plan, prune_plan, update_stats
+from dreamsplat.densify import DensifyConfig, DensifyPlan, ScreenStats, is_due, plan, update_stats
 from dreamsplat.errors import InvalidInput
 from dreamsplat.types import Cameras, Gaussians
 
@@ -170,15 +170,6 @@ def test_growth_never_passes_the_cap(cap: int, step: int) -> None:
 def test_equal_gradients_under_the_cap_go_to_the_first() -> None:
     config = dataclasses.replace(OFFICIAL, max_gaussians=1020)
     assert rows(plan(gaussians([0.01] * 1000), stats([1.0] * 1000), 400, config).clone) == list(range(20))
-
-
-def test_prune_plan_only_removes() -> None:
-    crowd = gaussians([0.1, 0.1, 0.3], opacity=[0.02, 0.5, 0.5])
-    assert rows(prune_plan(crowd, 0.05).prune) == [0]
-    made = prune_plan(crowd, 0.05, max_scale=0.2)
-    assert rows(made.prune) == [0, 2]
-    assert not (made.clone | made.split).any()
-    assert made.result_count == 1
 
 
 def test_a_plan_with_two_fates_for_one_gaussian_is_refused() -> None:

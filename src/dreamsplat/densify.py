@@ -166,13 +166,6 @@ def plan(gaussians: Gaussians, stats: ScreenStats, step: int, config: DensifyCon
     return DensifyPlan(clone=grow & ~split, split=split, prune=prune)
 
 
-def prune_plan(gaussians: Gaussians, min_opacity: float, max_scale: float = inf) -> DensifyPlan:
-    """Only remove: Gaussians fainter than `min_opacity` or with a scale above `max_scale` (world units)."""
-    prune = (gaussians.opacities < min_opacity) | (gaussians.scales.amax(dim=-1) > max_scale)
-    nothing = torch.zeros_like(prune)
-    return DensifyPlan(clone=nothing, split=nothing, prune=prune)
-
-
 def _largest(values: Tensor, among: Tensor, count: int) -> Tensor:
     """The mask `among` [N] cut down to its `count` largest values [N]; of equal ones, the first."""
     order = torch.where(among, values, -inf).argsort(descending=True, stable=True)
