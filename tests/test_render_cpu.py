@@ -7,7 +7,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,8 @@ from dreamsplat.cameras import make_views
 from dreamsplat.errors import InvalidInput
 from dreamsplat.render import cpu, reference
 from dreamsplat.types import Cameras, Gaussians, Rendering
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 INPUTS = ("means", "scales", "quats", "opacities", "sh", "background", "screen_offsets")
 OUTPUTS = ("rgb", "alpha", "depth")
@@ -131,15 +133,6 @@ def run(
     rendering = render(Gaussians(*leaves[:5]), cameras, *leaves[5:])
     gradients = torch.autograd.grad([getattr(rendering, name) for name in use], leaves, [weights[name] for name in use])
     return {name: value.detach() for name, value in vars(rendering).items()} | dict(zip(INPUTS, gradients, strict=True))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread() -> Iterator[None]:
-    """The reference works on small tensors, on which torch's threads wait for each other far longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @functools.cache

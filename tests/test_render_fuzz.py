@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -14,6 +13,8 @@ from torch import Tensor
 
 from dreamsplat.render import cpu, reference
 from dreamsplat.types import Gaussians
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,6 @@ SCENES = st.builds(
     distance=between(0.25, 5),
     fov_deg=between(10, 100),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
