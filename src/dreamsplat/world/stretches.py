@@ -63,8 +63,8 @@ class ImageStretch:
     """Folder, device, length, rates."""
     network: UNetConfig = field(default_factory=UNetConfig)
     """Sizes of the network, where nothing is there to go on from."""
-    batch: int = 32
-    """Pictures per step."""
+    batch: int = 8
+    """Pictures per step; many small steps teach faster than few large ones (docs/world.md)."""
     instances: int = 160
     """Objects of each category in this stretch's pool."""
     views: int = 32
