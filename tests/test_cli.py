@@ -98,6 +98,20 @@ def test_help_and_version_do_not_wait_for_torch():
     assert all(name in done.stdout for name in cli.COMMANDS)
 
 
+def test_a_reader_that_has_had_enough_is_no_error():
+    program = f"{sys.executable} -m dreamsplat words | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--seed", 10**30), ("--render-size", 100_000), ("--steps", -1), ("--views", 0)]
+)
+def test_numbers_out_of_any_range_are_refused(run, tmp_path, flag, value):
+    code, _, err = run("generate", "a red mug", "--out", tmp_path / "x", flag, value)
+    assert code == 2 and is_one_error(err) and str(value) in err and not (tmp_path / "x").exists()
+
+
 def test_the_module_runs_as_the_command():
     done = subprocess.run([sys.executable, "-m", "dreamsplat", "genrate"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
@@ -327,7 +341,7 @@ def test_a_turntable_has_the_frames_asked_for(run, asset, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--out", "x.jpg"), "Known: .png, .mp4, .gif"),
+        (("--out", "x.jpg"), "in .png, .mp4 or .gif"),
         (("--out", "none/x.png"), "there is no folder"),
         (("--out", "x.png", "--size", 0), "expected 1 to 8192 px"),
         (("--out", "x.png", "--background", 255, 0, 0), "three numbers from 0 to 1"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dreamsplat {__version__}")
         return 0
     _show_log_messages()
+    # Read when torch is imported. Threads that wait for each other by spinning make a run on busy cores twice as slow.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         if name not in COMMANDS:
             near = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -56,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DreamsplatError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         return 130
@@ -88,7 +94,7 @@ class Render:
     def check(self) -> None:
         """Refuse what the cameras do not check themselves. Not in `__post_init__`, whose errors tyro would reword."""
         if self.out.suffix.lower() not in (".png", ".mp4", ".gif"):
-            raise FileProblem(f"{self.out}: unknown kind '{self.out.suffix}'. Known: .png, .mp4, .gif.")
+            raise FileProblem(f"{self.out}: unknown kind '{self.out.suffix}'. Name a file in .png, .mp4 or .gif.")
         if not self.out.absolute().parent.is_dir():
             raise FileProblem(f"{self.out}: there is no folder '{self.out.parent}'. Make it first.")
         if not (1 <= self.size <= 8192 and 1 <= self.frames <= 10_000):

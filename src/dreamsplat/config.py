@@ -97,12 +97,10 @@ class DreamConfig:
 
     def __post_init__(self) -> None:
         """Check what every run needs."""
-        for name in ("steps", "seed"):
-            if getattr(self, name) < 0:
-                raise InvalidInput(f"{name}: {getattr(self, name)}, expected 0 or more.")
-        for name in ("views", "render_size"):
-            if getattr(self, name) < 1:
-                raise InvalidInput(f"{name}: {getattr(self, name)}, expected 1 or more.")
+        ranges = {"steps": (0, 10**9), "seed": (0, 2**63 - 1), "views": (1, 1000), "render_size": (1, 8192)}
+        for name, (least, greatest) in ranges.items():
+            if not least <= getattr(self, name) <= greatest:
+                raise InvalidInput(f"{name}: {getattr(self, name)}, expected {least} to {greatest}.")
         if self.background != "black" and isinstance(self.prior2d, BundledImagePrior | PerfectTeacher):
             raise InvalidInput(
                 f"background: '{self.background}', but this 2D prior sees colour and alpha over black. Use black."

@@ -116,6 +116,6 @@ def _unknown(word: str) -> str:
     hint = f"nearest: {', '.join(near)}" if near else everything
     return (
         f"prompt: the bundled models do not know the word '{word}' ({hint}).\n"
-        "They know only ten colours and their own objects; for other words use an open-vocabulary model: "
-        "a Stable Diffusion prior."
+        f"They know {len(COLOURS)} colours and {len(CATEGORIES)} objects, see `dreamsplat words`; models of open "
+        "vocabulary are not part of this version."
     )
