@@ -88,7 +88,7 @@ def test_gradients_are_those_of_central_differences_in_float64(name: str) -> Non
     """The compiled gradients in float32 against differences of the specification in float64."""
     gaussians, cameras = smooth_scene()
     cameras = cameras.to(torch.float64)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)  # the draws of `run`, in its order
     weights = torch.randn(2, 7, 9, 5, generator=generator).double()
     background = torch.rand(2, 3, generator=generator).double()
     offsets = torch.rand(2, 12, 2, generator=generator).double()

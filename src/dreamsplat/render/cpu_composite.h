@@ -83,9 +83,10 @@ DREAMSPLAT_INLINE void gather(const Tile& t, const Frame& frame, uint32_t first,
     }
 }
 
-// For 16 splats and each row of blocks, a byte: the columns of the blocks that an ellipse touches, exact but for a
-// slack that only adds blocks. A row cuts a strip from the ellipse, whose outermost points lie nearest to the ellipse's own.
-DREAMSPLAT_INLINE void touched_columns(const Splat* splats, uint8_t (*columns)[64]) {
+// For 16 splats, from `first_lane` on, and each row of blocks, a byte: the columns of the blocks that an ellipse touches,
+// exact but for a slack that only adds blocks. A row cuts a strip from the ellipse, whose outermost points lie nearest
+// to the ellipse's own.
+DREAMSPLAT_INLINE void touched_columns(const Splat* splats, int first_lane, uint8_t (*columns)[64]) {
     V16 f[8];
     load_columns(&splats->x, 0, 16, sizeof(Splat) / sizeof(float), 8, f);
     const V16 zero(0), eight(8), slack(1e-3f), wider(1.0005f), quarter(0.25f);
@@ -104,19 +105,22 @@ DREAMSPLAT_INLINE void touched_columns(const Splat* splats, uint8_t (*columns)[6
         const V16 last = fma(fnma(l2, right_at, right_u), blocks_per_u, past);  // end excluded
         const V16 first = fma(-fma(l2, left_at, left_u), blocks_per_u, before);
         store_bits_between(min(max(first, zero), eight), select(low <= high, min(max(last, zero), eight), zero),
-                           columns[row]);
+                           columns[row] + first_lane);
     }
+}
+
+// The lowest `count` bits, for counts of any size.
+DREAMSPLAT_INLINE uint64_t low_bits(float count) {
+    return count >= 64 ? ~0ull : count <= 0 ? 0 : (1ull << int(count)) - 1;
 }
 
 inline void touch_blocks(const Chunk& chunk, Touches& touches) {
     for (int word = 0; word < kWords; ++word) {
         alignas(64) uint8_t columns[8][64];
         const int count = chunk.count - 64 * word;
-        for (int first = 0; first < 64 && first < count; first += 16) {
-            uint8_t (*group)[64] = reinterpret_cast<uint8_t (*)[64]>(columns[0] + first);
-            touched_columns(chunk.splats + 64 * word + first, group);
-        }
-        const uint64_t filled = count >= 64 ? ~0ull : count <= 0 ? 0 : (1ull << count) - 1;
+        for (int first = 0; first < 64 && first < count; first += 16)
+            touched_columns(chunk.splats + 64 * word + first, first, columns);
+        const uint64_t filled = low_bits(float(count));
         for (int row = 0; row < 8; ++row) {
             bit_planes(columns[row], &touches.words[8 * row][word], kWords);
             for (int column = 0; column < 8; ++column) touches.words[8 * row + column][word] &= filled;
@@ -224,9 +228,9 @@ inline void composite_tile(const Scene& scene, Frame& frame, int64_t index, floa
         touch_blocks(chunk, *touches);
         for (uint64_t blocks = alive; blocks; blocks &= blocks - 1) {
             const int block = __builtin_ctzll(blocks);
-            const uint64_t* words = touches->words[block];
-            if (!(words[0] | words[1])) continue;
-            if (!blend_block(chunk, words, block, float(first - t.first), pixels, sums)) alive &= ~(1ull << block);
+            if (touches->any(block) &&
+                !blend_block(chunk, touches->words[block], block, float(first - t.first), pixels, sums))
+                alive &= ~(1ull << block);
         }
     }
     frame.tile_done[index] = std::min(first, t.last);

@@ -161,11 +161,6 @@ inline void start_tile(const Scene& scene, const Tile& t, const OutputGradients&
     }
 }
 
-// The lowest `count` bits, for counts of any size.
-DREAMSPLAT_INLINE uint64_t low_bits(float count) {
-    return count >= 64 ? ~0ull : count <= 0 ? 0 : (1ull << int(count)) - 1;
-}
-
 // Takes one block back through a chunk, whose first entry is number `before` of the tile's.
 DREAMSPLAT_INLINE void unblend_block(const Chunk& chunk, const uint64_t* touches, int block, float before,
                                      const TilePixels& pixels, TileGradients& state, RowSums* rows) {
@@ -220,9 +215,8 @@ inline void composite_tile_backward(const Scene& scene, Frame& frame, int64_t in
         std::memset(rows, 0, sizeof(RowSums) * size_t(chunk.count));
         for (uint64_t blocks = blocks_inside(t); blocks; blocks &= blocks - 1) {
             const int block = __builtin_ctzll(blocks);
-            const uint64_t* words = touches.words[block];
-            if ((words[0] | words[1]) && state.end[block] > float(skipped))
-                unblend_block(chunk, words, block, float(skipped), pixels, state, rows);
+            if (touches.any(block) && state.end[block] > float(skipped))
+                unblend_block(chunk, touches.words[block], block, float(skipped), pixels, state, rows);
         }
         for (int i = 0; i < chunk.count; ++i) rows[i].store(row_of(chunk.splats[i]));
     }

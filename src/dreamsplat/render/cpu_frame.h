@@ -102,6 +102,11 @@ constexpr int kChunk = 128, kWords = kChunk / 64;
 // For each block of a tile, the set of a chunk's entries whose ellipse alpha >= 1/255 may touch it: bit i for entry i.
 struct Touches {
     uint64_t words[kBlocks][kWords];
+    bool any(int block) const {
+        uint64_t all = 0;
+        for (uint64_t word : words[block]) all |= word;
+        return all != 0;
+    }
 };
 
 // Where a tile's first chunk lies, over all tiles: a tile has at most one chunk that is not full.
