@@ -78,12 +78,20 @@ def bounds_of_opacity() -> Case:
 
 
 def hundred_thousand() -> Case:
-    """Depths are distinct and exact in float32: tied ones would blend in another order than in float64."""
-    gaussians = scene(100_000, 0, scale=(0.005, 0.02), opacity=(0.005, 0.02))
-    shuffled = torch.randperm(100_000, generator=torch.Generator().manual_seed(0))
-    gaussians.means[:, 1] = (shuffled - 50_000) * 2.0**-18
+    return at_distinct_depths(scene(100_000, 0, scale=(0.005, 0.02), opacity=(0.005, 0.02)), orbit(1, size=(3, 2)))
+
+
+def sh_gradients_written_past_the_caches() -> Case:
+    """Over a megabyte of them; the last batch is not full."""
+    return at_distinct_depths(scene(6_001, 3, scale=(0.005, 0.02), opacity=(0.05, 0.3)), orbit(1, size=(17, 12)))
+
+
+def at_distinct_depths(gaussians: Gaussians, cameras: Cameras) -> Case:
+    """Depths exact in float32, seen from the front: tied ones would blend in another order than in float64."""
+    shuffled = torch.randperm(len(gaussians), generator=torch.Generator().manual_seed(0))
+    gaussians.means[:, 1] = (shuffled - len(gaussians) // 2) * 2.0**-18
     pose = torch.tensor([[[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 3], [0, 0, 0, 1]]])
-    return gaussians, replace(orbit(1, size=(3, 2)), world_to_camera=pose)
+    return gaussians, replace(cameras, world_to_camera=pose)
 
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -111,6 +119,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "several chunks, thin": lambda: (scene(1500, 0, opacity=(0.005, 0.05), scale=(0.1, 0.3)), orbit(1, size=(17, 15))),
     "several chunks, opaque": lambda: (scene(1500, 0, opacity=(0.5, 1), scale=(0.05, 0.1)), orbit(1, size=(17, 15))),
     "100 000 Gaussians": hundred_thousand,
+    "SH degree 3, past the caches": sh_gradients_written_past_the_caches,
 }
 
 

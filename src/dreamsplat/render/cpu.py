@@ -74,13 +74,13 @@ def render(
         gaussians.means, gaussians.scales, gaussians.quats, gaussians.opacities, gaussians.sh, background,
         screen_offsets, cameras.world_to_camera.detach(), cameras.intrinsics.detach(),
     )  # fmt: skip
-    dense = (None if tensor is None else tensor.to(torch.float32).contiguous() for tensor in inputs)
+    dense = [_dense(tensor) for tensor in inputs]
     try:
         outputs = _Rasterise.apply(cameras.width, cameras.height, *dense)
     except _InvalidValues:
         check_values(gaussians, cameras, background, screen_offsets)  # says what is wrong
         raise InvalidInput("a value is beyond float32, in which the CPU renderer computes; scale the scene.") from None
-    rgb, alpha, depth, radii_px = (output.to(dtype) for output in outputs)
+    rgb, alpha, depth, radii_px = outputs if dtype is torch.float32 else (output.to(dtype) for output in outputs)
     return Rendering(rgb=rgb, alpha=alpha, depth=depth, radii_px=radii_px)
 
 
@@ -157,7 +157,7 @@ class _Rasterise(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
         width, height = ctx.size
-        outputs = [None if g is None else g.to(torch.float32).contiguous() for g in gradients[:3]]
+        outputs = [_dense(gradient) for gradient in gradients[:3]]  # alive until the call is done
         always, optional = inputs[:5], inputs[5:7]
         results = [torch.empty_like(tensor) for tensor in always]
         results += [
@@ -178,6 +178,12 @@ def _scene(width: int, height: int, inputs: tuple[Tensor | None, ...]) -> _Scene
     assert means is not None and sh is not None and background is not None
     tensors = (means, scales, quats, opacities, sh, world_to_camera, intrinsics, background, screen_offsets)
     return _Scene(means.shape[0], background.shape[0], width, height, sh.shape[1], *map(_pointer, tensors))
+
+
+def _dense(tensor: Tensor | None) -> Tensor | None:
+    if tensor is None or (tensor.dtype is torch.float32 and tensor.is_contiguous()):
+        return tensor  # which is nearly always so, and in small scenes a call that does nothing is felt
+    return tensor.to(torch.float32).contiguous()
 
 
 def _pointer(tensor: Tensor | None) -> int | None:

@@ -97,6 +97,26 @@ DREAMSPLAT_INLINE F native_max(F a, F b) {  // b where either is not-a-number
     return a > b ? a : b;
 }
 
+template <class F>
+DREAMSPLAT_INLINE void native_stream(float* to, F a) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(F) == 64) return _mm512_stream_ps(to, (__m512)a);
+#endif
+#if defined(__AVX2__)
+    if constexpr (sizeof(F) == 32) return _mm256_stream_ps(to, (__m256)a);
+#endif
+#if defined(__x86_64__)
+    if constexpr (sizeof(F) == 16) return _mm_stream_ps(to, (__m128)a);
+#endif
+    std::memcpy(to, &a, sizeof a);
+}
+
+DREAMSPLAT_INLINE void finish_streams() {
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
+
 // 1 / sqrt a for a > 0, within 4e-4 of it; which error it makes depends on the processor.
 template <class F>
 DREAMSPLAT_INLINE F native_rough_rsqrt(F a) {
@@ -211,6 +231,8 @@ struct Floats {
         return r;
     }
     DREAMSPLAT_INLINE void store(float* a) const { std::memcpy(a, this, sizeof *this); }
+    // Past the caches where the processor can, to an aligned address. Before another thread reads: finish_streams.
+    DREAMSPLAT_INLINE void stream(float* a) const { DREAMSPLAT_EACH(native_stream(a + i * width, p[i])); }
 
 #define DREAMSPLAT_ARITHMETIC(op)                                            \
     friend DREAMSPLAT_INLINE Floats operator op(const Floats& a, const Floats& b) { \

@@ -1,11 +1,14 @@
 // A thread pool in a few lines, because torch's and numba's OpenMP runtimes clash with a third one.
 //
-// Idle workers sleep on a condition variable and never spin, so that the pool costs a training job nothing between
-// calls. A caller works on its own job and waits only for workers that have begun to help: one that gets no core delays
-// nobody. Several threads may run jobs at once. What is computed never depends on which thread does it.
+// Whoever waits asks again for a moment, offering its core to others each time, and then sleeps on a condition
+// variable: one job of a call follows another within microseconds, and waking a sleeper can take longer than the job.
+// Between calls workers sleep and cost nothing. A caller works on its own job and waits only for workers that have begun
+// to help: one that gets no core delays nobody. Several threads may run jobs at once. What is computed never depends on
+// which thread does it.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -37,8 +40,8 @@ class ThreadPool {
         const void* work;
         int64_t count;
         std::atomic<int64_t> next{0};
-        int places = 0;   // how many more workers may join; guarded by mutex_
-        int helpers = 0;  // how many are at work; guarded by mutex_
+        int places = 0;               // how many more workers may join; guarded by mutex_
+        std::atomic<int> helpers{0};  // how many are at work; changed under mutex_
         Job(void (*c)(const void*, int64_t), const void* w, int64_t n) : call(c), work(w), count(n) {}
         void run() {
             for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) call(work, i);
@@ -54,11 +57,13 @@ class ThreadPool {
             } catch (const std::system_error&) {  // no more threads to be had: go on with fewer
             }
             jobs_.push_back(&job);
+            opened_.fetch_add(1, std::memory_order_relaxed);
         }
         for (int i = 0; i < wake; ++i) work_.notify_one();
     }
 
     void close(Job& job) {
+        wait_briefly([&] { return job.helpers.load(std::memory_order_relaxed) == 0; });
         std::unique_lock<std::mutex> lock(mutex_);
         for (size_t i = 0; i < jobs_.size(); ++i)
             if (jobs_[i] == &job) jobs_.erase(jobs_.begin() + long(i));
@@ -82,11 +87,22 @@ class ThreadPool {
             job->run();
             lock.lock();
             if (--job->helpers == 0) done_.notify_all();
+            lock.unlock();
+            const uint32_t seen = opened_.load(std::memory_order_relaxed);
+            wait_briefly([&] { return opened_.load(std::memory_order_relaxed) != seen; });
+            lock.lock();
         }
+    }
+
+    template <class Condition>
+    static void wait_briefly(const Condition& met) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(50);
+        while (!met() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
     }
 
     std::mutex mutex_;
     std::condition_variable work_, done_;
+    std::atomic<uint32_t> opened_{0};
     std::vector<Job*> jobs_;
     int workers_ = 0;
 };
