@@ -1,7 +1,11 @@
-"""Which device to run on."""
+"""Which device to run on, and how to share a processor's cores."""
 
 from __future__ import annotations
 
+import functools
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
+from threading import Barrier
 from typing import Literal
 
 import torch
@@ -22,3 +26,28 @@ def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+@functools.cache
+def one_core_threads(count: int) -> Executor:
+    """`count` threads, in each of which torch computes on one core.
+
+    In a small network torch's own threads meet at the end of every layer and wait for the slowest. Samples that are
+    computed in threads of their own meet once.
+    """
+    process_threads = torch.get_num_threads()
+    executor = ThreadPoolExecutor(count, "one-core", initializer=_use_one_core)
+    barrier = Barrier(count)  # makes all of them start now
+    list(executor.map(lambda _: barrier.wait(), range(count)))
+    torch.set_num_threads(process_threads)
+    return executor
+
+
+def _use_one_core() -> None:
+    """For this thread; but torch takes the number of the process when a thread first asks, so let it ask now."""
+    torch.set_num_threads(1)
+    torch.get_num_threads()
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has no threads
+    os.register_at_fork(after_in_child=one_core_threads.cache_clear)

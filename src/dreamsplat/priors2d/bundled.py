@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dreamsplat.devices import one_core_threads
 from dreamsplat.errors import InvalidInput
 from dreamsplat.priors2d.base import AbstractImagePrior
 from dreamsplat.types import Rendering, Views
@@ -84,7 +85,14 @@ class _Bundled(AbstractImagePrior):
             packed[:, 2] = 0
         return packed.to(self.device)
 
-    @torch.no_grad()
     def denoise(self, z_noisy: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
+        parts = min(torch.get_num_threads(), len(z_noisy)) if self.device.type == "cpu" else 1
+        if parts == 1:
+            return self._denoise(z_noisy, sigma, condition)
+        inputs = (tensor.tensor_split(parts) for tensor in (z_noisy, sigma, condition))
+        return torch.cat(list(one_core_threads(parts).map(self._denoise, *inputs)))
+
+    @torch.no_grad()
+    def _denoise(self, z_noisy: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return self.model(z_noisy, sigma, condition)
