@@ -4,7 +4,8 @@
     python benchmarks/render.py --only cases --threads 2
     python benchmarks/render.py --backend reference --only cases --cases a
 
-Times are medians of calls of the public `render` and of torch's backward, so they hold everything a user waits for.
+Times are medians of calls of the public `render` and of torch's backward, so they hold everything a user waits for,
+taken from the quietest of several rounds.
 Beside them stands the time of a matrix product measured in the same run on the same threads: results of different days
 and machines are compared by their ratio to it. What is measured is written in benchmarks/README.md.
 """
@@ -70,6 +71,9 @@ class RenderBenchmark:
     """Numbers of threads; none: one, and all cores."""
     calls: int = 30
     """Timed calls per number; the median is shown."""
+    rounds: int = 5
+    """How often each fixed scene is timed, the others in between; shown is the round with the fastest matrix product,
+    in which the cores were most free."""
     backend: str = "auto"
     """The renderer."""
 
@@ -174,18 +178,20 @@ def time_cases(args: RenderBenchmark, threads: Iterable[int]) -> Iterator[str]:
     columns = ("case", "threads", "SH", "forward, ms", "backward, ms", "product, ms", "forward / it", "backward / it")
     yield f"| {' | '.join(columns)} |"
     yield "|---" * len(columns) + "|"
-    for name in args.cases:
-        for degree in (0, 3):
-            for count in threads:
-                use_threads(count)
-                product = matrix_ms(args.calls)
-                forward, backward = forward_backward_ms(
-                    replace(CASES[name], sh_degree=degree), args.calls, args.backend
-                )
-                yield (
-                    f"| {name} | {count} | {degree} | {forward:.2f} | {backward:.2f} | {product:.2f} "
-                    f"| {forward / product:.2f} | {backward / product:.2f} |"
-                )
+    rows = [(name, count, degree) for name in args.cases for count in threads for degree in (0, 3)]
+    rounds = [[time_case(args, *row) for row in rows] for _ in range(args.rounds)]
+    for (name, count, degree), times in zip(rows, zip(*rounds, strict=True), strict=True):
+        product, forward, backward = min(times)
+        yield (
+            f"| {name} | {count} | {degree} | {forward:.2f} | {backward:.2f} | {product:.2f} "
+            f"| {forward / product:.2f} | {backward / product:.2f} |"
+        )
+
+
+def time_case(args: RenderBenchmark, name: str, threads: int, degree: int) -> tuple[float, float, float]:
+    """Times of the matrix product, the rendering and its backward pass, ms."""
+    use_threads(threads)
+    return matrix_ms(args.calls), *forward_backward_ms(replace(CASES[name], sh_degree=degree), args.calls, args.backend)
 
 
 def time_growth(args: RenderBenchmark, threads: int) -> Iterator[str]:
