@@ -35,7 +35,7 @@ class GaussianDenoiser(AbstractImagePrior):
         self.resolution = spec.resolution
         self.calls = 0
 
-    def encode(self, rendering: Rendering) -> Tensor:
+    def encode(self, rendering: Rendering, progress: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         return torch.cat([rendering.rgb, rendering.alpha[..., None]], dim=-1).permute(0, 3, 1, 2)
 
     def embed(self, prompts: list[str], views: Views) -> Tensor:

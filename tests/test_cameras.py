@@ -92,6 +92,18 @@ def test_one_azimuth_falls_in_each_sector(count: int) -> None:
         assert sectors.tolist() == list(range(count))
 
 
+def test_opposite_views_face_each_other_and_cover_the_circle() -> None:
+    azimuth_deg = sample_views(CameraRange(opposite=True), 6, 8, generator()).azimuth_deg
+    torch.testing.assert_close((azimuth_deg[3:] - azimuth_deg[:3]) % 360, torch.full((3,), 180.0))
+    assert sorted((azimuth_deg % 360 // 60).tolist()) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_single_opposite_view_may_be_anywhere() -> None:
+    source = generator()
+    azimuth_deg = torch.cat([sample_views(CameraRange(opposite=True), 1, 8, source).azimuth_deg for _ in range(100)])
+    assert set((azimuth_deg % 360 // 90).tolist()) == {0, 1, 2, 3}
+
+
 @pytest.mark.parametrize("sampling", ["uniform", "sphere", "paper"])
 def test_samples_stay_in_their_ranges_and_fill_them(sampling) -> None:
     range_ = CameraRange(elevation_deg=(-20, 75), distance=(1, 2), fov_y_deg=(30, 50), elevation_sampling=sampling)
@@ -162,7 +174,7 @@ def test_impossible_ranges_are_refused(change: dict, message: str) -> None:
 
 
 def test_no_views_are_refused() -> None:
-    with pytest.raises(InvalidInput, match="count = 0"):
+    with pytest.raises(InvalidInput, match="views: 0"):
         sample_views(CameraRange(), 0, 16, generator())
     with pytest.raises(InvalidInput, match="count = 0"):
         orbit(count=0)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from analytic import GaussianPrior
+from analytic import GaussianDenoiser, GaussianPrior
 
 from dreamsplat import DreamConfig, dream, dream_steps
 from dreamsplat.cameras import CameraRange
 from dreamsplat.config import Lift
 from dreamsplat.densify import DensifyConfig
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
-from dreamsplat.guidance import SDS, SJC
+from dreamsplat.guidance import CSD, ISM, SDS, SJC
 from dreamsplat.params import LearningRates
+from dreamsplat.priors2d import AbstractImagePrior
 from dreamsplat.priors3d import AbstractCloudPrior
 from dreamsplat.types import PointCloud, Step, Views
 
@@ -156,3 +157,41 @@ def test_an_empty_prompt_is_refused(prompt: str) -> None:
 def test_a_missing_device_is_named() -> None:
     with pytest.raises(DeviceUnavailable, match="'cuda' was asked for"):
         next(dream_steps(dataclasses.replace(CONFIG, device="cuda")))
+
+
+@pytest.mark.parametrize("loss", [CSD(), ISM()])
+def test_losses_that_push_away_from_the_negative_prompt_go_beyond_the_prompt(loss: CSD | ISM) -> None:
+    steps = list(dream_steps(dataclasses.replace(CONFIG, loss=loss, steps=80)))
+    inside = [s.rendering.rgb[:, 6:10, 6:10].mean().item() for s in steps if s.rendering is not None]
+    assert inside[0] < 0.4 and inside[-1] > 0.8  # nothing says where to stop
+
+
+class FullDevice(GaussianPrior):
+    """A prior on a device that holds only so many views."""
+
+    def load(self, device: torch.device) -> AbstractImagePrior:
+        prior, room = GaussianDenoiser(self), int(self.resolution)
+        denoise = prior.denoise
+
+        def refuse(z_noisy, sigma, condition):
+            if len(z_noisy) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return denoise(z_noisy, sigma, condition)
+
+        prior.denoise = refuse
+        return prior
+
+
+def test_a_full_device_halves_the_views_once_says_so_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    config = dataclasses.replace(CONFIG, steps=5, views=5, prior2d=FullDevice(resolution=3))  # type: ignore[arg-type]
+    steps = list(dream_steps(config))
+    assert [step.metrics["views"] for step in steps[1:]] == [3] * 5
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "The device's memory is full with 5 views per step: going on with 3."
+    ]
+
+
+def test_a_device_that_is_full_with_half_the_views_too_ends_in_advice() -> None:
+    config = dataclasses.replace(CONFIG, steps=5, views=5, prior2d=FullDevice(resolution=2))  # type: ignore[arg-type]
+    with pytest.raises(DeviceUnavailable, match="--vram 8"):
+        dream(config)

@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from dreamsplat.errors import InvalidInput
-from dreamsplat.priors2d import sigma_of_time
-from dreamsplat.schedule import GradientClip, Times
+from dreamsplat.priors2d import sigma_of_time, time_of_sigma
+from dreamsplat.schedule import AnnealedTimes, GradientClip, Times
 
 
 def test_times_switch_after_step_500_as_in_the_official_code() -> None:
     generator = torch.Generator().manual_seed(0)
-    early, late = (Times().draw(step, 4000, generator) for step in (500, 501))
+    early, late = (Times().draw(step, 1200, 4000, generator) for step in (500, 501))
     assert 0.02 <= early.min() and 0.9 < early.max() <= 0.98
     assert 0.02 <= late.min() and 0.5 < late.max() <= 0.55
 
 
 def test_each_image_of_a_batch_has_its_own_time() -> None:
-    assert len(set(Times().draw(0, 8, torch.Generator().manual_seed(0)).tolist())) == 8
+    assert len(set(Times().draw(0, 1200, 8, torch.Generator().manual_seed(0)).tolist())) == 8
 
 
 def test_sigma_follows_stable_diffusions_schedule() -> None:
@@ -30,6 +30,35 @@ def test_sigma_follows_stable_diffusions_schedule() -> None:
 
 def test_sigma_grows_with_time() -> None:
     assert bool((sigma_of_time(torch.linspace(0, 1, 501)).diff() >= 0).all())
+
+
+def test_time_of_sigma_is_the_inverse() -> None:
+    t = torch.linspace(0, 0.999, 333, dtype=torch.float64)
+    torch.testing.assert_close(time_of_sigma(sigma_of_time(t)), t, rtol=0, atol=1e-9)
+    ends = time_of_sigma(torch.tensor([1e-9, 1e9], dtype=torch.float64))
+    torch.testing.assert_close(ends, torch.tensor([0.0, 0.999], dtype=torch.float64))
+
+
+def test_annealed_times_fall_from_first_to_last_linearly_or_as_a_square_root() -> None:
+    linear, sqrt = AnnealedTimes(last=0.38), AnnealedTimes(last=0.38, curve="sqrt")
+    for step, even, early in ((0, 0.98, 0.98), (25, 0.83, 0.68), (100, 0.38, 0.38)):
+        assert linear.greatest(step, 101) == pytest.approx(even)
+        assert sqrt.greatest(step, 101) == pytest.approx(early)
+
+
+def test_annealed_times_are_uniform_up_to_the_greatest() -> None:
+    times = AnnealedTimes().draw(50, 101, 4000, torch.Generator().manual_seed(0))
+    assert 0.02 <= times.min() < 0.03 and 0.63 < times.max() <= 0.64
+    assert times.mean() == pytest.approx(0.33, abs=0.01)
+
+
+def test_annealing_of_a_single_step_is_possible() -> None:
+    assert AnnealedTimes().draw(0, 1, 3, torch.Generator()).shape == (3,)
+
+
+def test_annealed_times_out_of_order_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="least <= last <= first"):
+        AnnealedTimes(last=0.99)
 
 
 def test_the_clip_grows_linearly_and_then_stays() -> None:

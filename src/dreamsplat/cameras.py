@@ -28,6 +28,8 @@ class CameraRange:
     """Narrowest and widest vertical field of view, in (0, 180); drawn independently of the distance."""
     elevation_sampling: ElevationSampling = "paper"
     """How elevations are spread over their range: see `sample_elevations`."""
+    opposite: bool = False
+    """Draw azimuths in pairs that face each other, so that a step sees the object from both sides."""
 
     def __post_init__(self) -> None:
         """Check that each range is in order and within what a camera can do."""
@@ -84,16 +86,27 @@ def sample_views(range: CameraRange, count: int, size: int, generator: Generator
     """`count` random views with square images of `size` px, float32 on the CPU.
 
     Azimuths are stratified: one view in each of `count` equal sectors that start at -180 degrees (method.md 2.1), so
-    that a batch sees all around the object. Distance and field of view are uniform.
+    that a batch sees all around the object. Distance and field of view are uniform. With `range.opposite` half of
+    the azimuths are drawn, from equal sectors of one half of the circle, and the others face them.
     """
     if count < 1:
-        raise InvalidInput(f"sample_views: count = {count}, expected at least 1.")
-    sector = torch.arange(count)
-    azimuth_deg = (torch.rand(count, generator=generator) + sector) * (360 / count) - 180
+        raise InvalidInput(f"views: {count}, expected at least 1.")
+    if range.opposite:
+        azimuth_deg = _opposite_azimuths(count, generator)
+    else:
+        azimuth_deg = (torch.rand(count, generator=generator) + torch.arange(count)) * (360 / count) - 180
     elevation_deg = sample_elevations(range, count, generator)
     distance = _uniform(range.distance, count, generator)
     fov_y_deg = _uniform(range.fov_y_deg, count, generator)
     return make_views(azimuth_deg, elevation_deg, distance, fov_y_deg, width=size, height=size)
+
+
+def _opposite_azimuths(count: int, generator: Generator) -> Tensor:
+    """Azimuths [count] in pairs; of an odd number one is without its partner. A coin decides which half is drawn."""
+    pairs = (count + 1) // 2
+    drawn = (torch.rand(pairs, generator=generator) + torch.arange(pairs)) * (180 / pairs) - 180
+    drawn = drawn + 180 * torch.randint(2, (), generator=generator)
+    return torch.cat([drawn, drawn + 180])[:count]
 
 
 def sample_elevations(range: CameraRange, count: int, generator: Generator) -> Tensor:

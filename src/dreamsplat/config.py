@@ -10,12 +10,12 @@ from typing import Any, Literal
 from dreamsplat.cameras import CameraRange
 from dreamsplat.densify import DensifyConfig
 from dreamsplat.errors import InvalidInput
-from dreamsplat.guidance import SDS, Loss
+from dreamsplat.guidance import SDS, Loss, ViewText
 from dreamsplat.params import LearningRates
 from dreamsplat.priors2d import BundledImagePrior, ImagePrior, PerfectTeacher
 from dreamsplat.priors2d.bundled import check_field_of_view
 from dreamsplat.priors3d import BundledCloudPrior, CloudPrior
-from dreamsplat.schedule import GradientClip, Times
+from dreamsplat.schedule import GradientClip, NoiseTimes, Times
 from dreamsplat.world.renders import WORLD_CAMERAS
 
 Background = Literal["black", "white", "random"]
@@ -82,8 +82,10 @@ class DreamConfig:
     """The 2D diffusion model."""
     loss: Loss = field(default_factory=lambda: SDS(guidance_scale=2.0))
     """The distillation loss."""
-    times: Times = field(default_factory=lambda: Times(switch_step=160, late=(0.02, 0.4)))
+    times: NoiseTimes = field(default_factory=lambda: Times(switch_step=160, late=(0.02, 0.4)))
     """Which noise levels are visited when."""
+    view_text: ViewText = "words"
+    """How the camera enters the text; the bundled 2D model is told the camera itself and takes words only."""
     clip: GradientClip = field(default_factory=GradientClip)
     """Clipping of the loss gradient."""
     cameras: CameraRange = field(default_factory=lambda: WORLD_CAMERAS)
@@ -104,6 +106,10 @@ class DreamConfig:
         if self.background != "black" and isinstance(self.prior2d, BundledImagePrior | PerfectTeacher):
             raise InvalidInput(
                 f"background: '{self.background}', but this 2D prior sees colour and alpha over black. Use black."
+            )
+        if self.view_text != "words" and isinstance(self.prior2d, BundledImagePrior | PerfectTeacher):
+            raise InvalidInput(
+                f"view-text: '{self.view_text}', but the words of this 2D prior cannot be mixed. Use words."
             )
         if isinstance(self.prior2d, BundledImagePrior):
             check_field_of_view(self.cameras.fov_y_deg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,10 +29,45 @@ class Times:
             if not 0 < low <= high <= 1:
                 raise InvalidInput(f"times.{name}: ({low}, {high}), expected 0 < low <= high <= 1.")
 
-    def draw(self, step: int, count: int, generator: torch.Generator) -> Tensor:
-        """Times [count] for one step, uniform and independent per image, as the official code draws them."""
+    def draw(self, step: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
+        """Times [count] for one of `steps` steps, uniform and independent per image, as in the official code."""
         low, high = self.early if step <= self.switch_step else self.late
         return low + (high - low) * torch.rand(count, generator=generator)
+
+
+@dataclass(frozen=True)
+class AnnealedTimes:
+    """Diffusion times whose greatest falls over the whole run: coarse form first, detail last, without a jump."""
+
+    least: float = 0.02
+    """Least time, always."""
+    first: float = 0.98
+    """Greatest time at the first step."""
+    last: float = 0.3
+    """Greatest time at the end."""
+    curve: Literal["linear", "sqrt"] = "linear"
+    """How it falls: evenly, or fast at first (HiFA, Zhu & Zhuang 2023, eq. 9)."""
+
+    def __post_init__(self) -> None:
+        """Check that the times are in order."""
+        if not 0 < self.least <= self.last <= self.first <= 1:
+            raise InvalidInput(
+                f"times: least {self.least}, last {self.last}, first {self.first}, "
+                "expected 0 < least <= last <= first <= 1."
+            )
+
+    def greatest(self, step: int, steps: int) -> float:
+        """The greatest time at one of `steps` steps."""
+        progress = step / max(steps - 1, 1)
+        return self.first + (self.last - self.first) * (progress if self.curve == "linear" else progress**0.5)
+
+    def draw(self, step: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
+        """Times [count] for one of `steps` steps, uniform and independent per image up to the greatest."""
+        return self.least + (self.greatest(step, steps) - self.least) * torch.rand(count, generator=generator)
+
+
+NoiseTimes = Times | AnnealedTimes
+"""Every rule for which noise levels are visited when."""
 
 
 @dataclass(frozen=True)

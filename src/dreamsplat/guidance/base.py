@@ -1,24 +1,17 @@
-"""What all distillation losses share: the interface, classifier-free guidance and gradient clipping."""
+"""What all distillation losses share: the interface, and classifier-free guidance in its variants."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dreamsplat.priors2d.base import AbstractImagePrior
+from dreamsplat.guidance.conditions import Conditions
+from dreamsplat.priors2d.base import AbstractImagePrior, AbstractParticles
 
-
-@dataclass(frozen=True)
-class Conditions:
-    """What the 2D prior is told about each of C views."""
-
-    positive: Tensor
-    """[C, ...] the prompt (with its view)."""
-    negative: Tensor | None
-    """[C, ...] the empty or negative prompt that guidance moves away from; a scale of 1 needs none."""
+LossState = AbstractParticles | None
+"""What a loss learns during a run: a second network for VSD, nothing for the others."""
 
 
 def guided_denoise(
@@ -27,24 +20,85 @@ def guided_denoise(
     sigma: Tensor,  # [C]
     conditions: Conditions,
     guidance_scale: float,
+    rescale: float = 0.0,
 ) -> Tensor:
-    """Classifier-free guidance D = D_neg + s (D_pos - D_neg) [C, c, h, w], with one network call on 2 C samples.
+    """Classifier-free guidance D = D_neg + s (D_pos - D_neg) [C, c, h, w], with one network call for all branches.
 
-    Ho & Salimans 2022, eq. 6, in terms of the clean estimate. At s = 1 the negative branch cancels and is not run.
+    Ho & Salimans 2022, eq. 6, in terms of the clean estimate. At s = 1 the negative branch cancels and is not run. The
+    paper's code writes D_pos + 100 (D_pos - D_neg), which is s = 101 here (method.md 3.1).
+
+    Args:
+        prior: The 2D model.
+        z_noisy: The noisy sample z + sigma n.
+        sigma: Noise levels.
+        conditions: What the model is told; with `conditions.away`, Perp-Neg (Armandpour et al. 2023, eq. 6): what is to
+            be avoided counts only where it is perpendicular to what is wanted.
+        guidance_scale: s.
+        rescale: Share, 0 to 1, of the guided estimate that is given the standard deviation of D_pos, against the
+            oversaturation of large s (Lin et al. 2023, eq. 15 and 16, applied to the clean estimate).
     """
-    if guidance_scale == 1:
+    if guidance_scale == 1 and conditions.away is None:
         return prior.denoise(z_noisy, sigma, conditions.positive)
-    assert conditions.negative is not None, f"guidance scale {guidance_scale} needs a negative condition"
-    both = torch.cat([conditions.positive, conditions.negative])
-    positive, negative = prior.denoise(torch.cat([z_noisy, z_noisy]), torch.cat([sigma, sigma]), both).chunk(2)
-    return negative + guidance_scale * (positive - negative)
+    positive, negative, direction = estimates(prior, z_noisy, sigma, conditions)
+    guided = negative + guidance_scale * direction
+    if rescale == 0:
+        return guided
+    return guided * (1 - rescale + rescale * _deviation(positive) / _deviation(guided))
+
+
+def estimates(
+    prior: AbstractImagePrior,
+    z_noisy: Tensor,  # [C, c, h, w]
+    sigma: Tensor,  # [C]
+    conditions: Conditions,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Clean estimates D_pos and D_neg, and the direction of guidance D_pos - D_neg, each [C, c, h, w].
+
+    With `conditions.away` the direction also leads away from those, perpendicular to what is wanted.
+    """
+    assert conditions.negative is not None, "guidance needs a negative condition"
+    away = [] if conditions.away is None else list(conditions.away)
+    branches = [conditions.positive, conditions.negative, *away]
+    count = len(branches)
+    together = prior.denoise(z_noisy.repeat(count, 1, 1, 1), sigma.repeat(count), torch.cat(branches))
+    positive, negative, *avoided = together.chunk(count)
+    wanted = direction = positive - negative
+    for weight, estimate in zip(
+        () if conditions.away_weights is None else conditions.away_weights, avoided, strict=True
+    ):
+        direction = direction + weight[:, None, None, None].to(wanted) * perpendicular(estimate - negative, wanted)
+    return positive, negative, direction
+
+
+def perpendicular(
+    vector: Tensor,  # [C, c, h, w]
+    axis: Tensor,  # [C, c, h, w]
+) -> Tensor:
+    """The part [C, c, h, w] of each sample of `vector` that is perpendicular to that of `axis`; all where that is 0."""
+    squared = axis.square().sum(dim=(1, 2, 3), keepdim=True)
+    share = (vector * axis).sum(dim=(1, 2, 3), keepdim=True) / squared.clamp_min(torch.finfo(axis.dtype).tiny)
+    return vector - share * axis
+
+
+def _deviation(samples: Tensor) -> Tensor:
+    return samples.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-8)
 
 
 class AbstractLoss(ABC):
-    """A distillation loss: settings only; turns one noisy prediction into a gradient on the clean sample."""
+    """A distillation loss: settings only; turns a noisy prediction into a gradient on the clean sample."""
 
-    guidance_scale: float
-    """Classifier-free guidance scale; at 1 only the positive condition is needed."""
+    @property
+    @abstractmethod
+    def needs_negative(self) -> bool:
+        """Whether it asks about the negative prompt too."""
+
+    def start(self, prior: AbstractImagePrior) -> LossState:
+        """What it learns during a run, before the first step.
+
+        Raises:
+            InvalidInput: if the prior cannot be used with it.
+        """
+        return None
 
     @abstractmethod
     def grad(
@@ -54,5 +108,9 @@ class AbstractLoss(ABC):
         sigma: Tensor,  # [C] noise levels
         conditions: Conditions,
         generator: torch.Generator,
+        state: LossState = None,
     ) -> Tensor:
-        """The gradient [C, c, h, w] of the loss with respect to z, per sample, without a graph."""
+        """The gradient [C, c, h, w] of the loss with respect to z, per sample, without a graph.
+
+        `state` is what `start` returned; a loss that learns changes it.
+        """

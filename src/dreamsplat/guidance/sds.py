@@ -8,12 +8,13 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
-from dreamsplat.guidance.base import AbstractLoss, Conditions, guided_denoise
+from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
+from dreamsplat.guidance.conditions import Conditions
 from dreamsplat.noise import normal_like
 from dreamsplat.priors2d.base import AbstractImagePrior
 
-Weighting = Literal["sds", "uniform", "fantasia3d"]
-"""w(t): 1 - abar; 1; sqrt(abar) (1 - abar) (method.md 3.1)."""
+Weighting = Literal["sds", "uniform", "fantasia3d", "sigma"]
+"""w(t): 1 - abar; 1; sqrt(abar) (1 - abar) (method.md 3.1); sqrt((1 - abar) / abar), as LucidDreamer's code."""
 
 
 def weight(weighting: Weighting, sigma: Tensor) -> Tensor:
@@ -26,6 +27,8 @@ def weight(weighting: Weighting, sigma: Tensor) -> Tensor:
             return torch.ones_like(sigma)
         case "fantasia3d":
             return (1 - one_minus_abar).sqrt() * one_minus_abar
+        case "sigma":
+            return sigma
         case _:
             assert_never(weighting)
 
@@ -38,6 +41,13 @@ class SDS(AbstractLoss):
     """Classifier-free guidance scale s. The paper's 100 is s = 101 in this, the usual, form (method.md 3.1)."""
     weighting: Weighting = "sds"
     """Weight of a noise level."""
+    rescale: float = 0.0
+    """Share of the estimate whose contrast is brought back to that without guidance: see `guided_denoise`."""
+
+    @property
+    def needs_negative(self) -> bool:
+        """At a scale of 1 the negative estimate cancels."""
+        return self.guidance_scale != 1
 
     def grad(
         self,
@@ -46,9 +56,10 @@ class SDS(AbstractLoss):
         sigma: Tensor,
         conditions: Conditions,
         generator: torch.Generator,
+        state: LossState = None,
     ) -> Tensor:
         """See `AbstractLoss.grad`. Since eps_hat - eps = (z - D) / sigma, the noise itself drops out."""
         s = sigma[:, None, None, None]
         noise = normal_like(z, generator)
-        estimate = guided_denoise(prior, z + s * noise, sigma, conditions, self.guidance_scale)
+        estimate = guided_denoise(prior, z + s * noise, sigma, conditions, self.guidance_scale, self.rescale)
         return weight(self.weighting, s) * (z - estimate) / s

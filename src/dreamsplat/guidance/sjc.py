@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dreamsplat.guidance.base import AbstractLoss, Conditions, guided_denoise
+from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
+from dreamsplat.guidance.conditions import Conditions
 from dreamsplat.noise import normal_like
 from dreamsplat.priors2d.base import AbstractImagePrior
 
@@ -21,6 +22,13 @@ class SJC(AbstractLoss):
     variance_reduced: bool = True
     """Measure the estimate from z, not from the noisy sample: same mean, and equal to SDS with w(t) = 1
     (method.md 4.3)."""
+    rescale: float = 0.0
+    """Share of the estimate whose contrast is brought back to that without guidance: see `guided_denoise`."""
+
+    @property
+    def needs_negative(self) -> bool:
+        """At a scale of 1 the negative estimate cancels."""
+        return self.guidance_scale != 1
 
     def grad(
         self,
@@ -29,10 +37,11 @@ class SJC(AbstractLoss):
         sigma: Tensor,
         conditions: Conditions,
         generator: torch.Generator,
+        state: LossState = None,
     ) -> Tensor:
         """See `AbstractLoss.grad`: -(D - z) / sigma, or -(D - z_noisy) / sigma without variance reduction."""
         s = sigma[:, None, None, None]
         z_noisy = z + s * normal_like(z, generator)
-        estimate = guided_denoise(prior, z_noisy, sigma, conditions, self.guidance_scale)
+        estimate = guided_denoise(prior, z_noisy, sigma, conditions, self.guidance_scale, self.rescale)
         origin = z if self.variance_reduced else z_noisy
         return (origin - estimate) / s

@@ -1,10 +1,17 @@
 """2D diffusion models that judge renderings; a union of their settings is the registry."""
 
-from dreamsplat.priors2d.base import AbstractImagePrior, sigma_of_time
+from dreamsplat.priors2d.base import AbstractImagePrior, AbstractParticles, sigma_of_time, time_of_sigma
 from dreamsplat.priors2d.bundled import BundledImagePrior
 from dreamsplat.priors2d.perfect import PerfectTeacher
 
 ImagePrior = BundledImagePrior | PerfectTeacher
 """Every 2D prior that a config can name."""
 
-__all__ = ["AbstractImagePrior", "BundledImagePrior", "ImagePrior", "PerfectTeacher", "sigma_of_time"]
+__all__ = [
+    "AbstractImagePrior",
+    "AbstractParticles",
+    "BundledImagePrior",
+    "ImagePrior",
+    "PerfectTeacher",
+    "sigma_of_time",
+]

@@ -74,7 +74,7 @@ class _Bundled(AbstractImagePrior):
         # On processors with bfloat16 products the network takes half the time; elsewhere they would be emulated.
         self.bf16 = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
 
-    def encode(self, rendering: Rendering) -> Tensor:
+    def encode(self, rendering: Rendering, progress: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         return world_image(rendering, self.resolution)
 
     def embed(self, prompts: list[str], views: Views) -> Tensor:

@@ -45,7 +45,7 @@ class _Perfect(AbstractImagePrior):
         self.resolution = spec.resolution
         self._objects: dict[Caption, list[Gaussians]] = {}
 
-    def encode(self, rendering: Rendering) -> Tensor:
+    def encode(self, rendering: Rendering, progress: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         return world_image(rendering, self.resolution)
 
     def embed(self, prompts: list[str], views: Views) -> Tensor:
