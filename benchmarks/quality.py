@@ -28,12 +28,13 @@ from metrics import is_held_out, prompts_of, score
 from provenance import provenance
 from report import RESULTS, RUN, Result, read_results, table, write_sheets
 
-from dreamsplat.config import PRESETS, DreamConfig
+from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
 from dreamsplat.formats import load, save
 from dreamsplat.formats.atomic import replacing
 from dreamsplat.lift import to_gaussians
+from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
 from dreamsplat.priors2d.bundled import ViewConditioning
 from dreamsplat.types import Gaussians

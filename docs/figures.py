@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from dreamsplat.cameras import sample_views
-from dreamsplat.config import PRESETS
 from dreamsplat.dream import dream
 from dreamsplat.formats.image import contact_sheet, write_png
 from dreamsplat.guidance import Conditions, guided_denoise
+from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import AbstractImagePrior, BundledImagePrior, sigma_of_time
 from dreamsplat.prompts import view_prompts, view_word
 from dreamsplat.render import render

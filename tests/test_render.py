@@ -14,12 +14,14 @@ from torch import Tensor
 
 from dreamsplat.cameras import orbit
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
-from dreamsplat.render import BACKENDS, backend_choice, cpu, render
+from dreamsplat.render import BACKENDS, backend_choice, cpu, gsplat, render
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 GAUSSIANS = ("means", "scales", "quats", "opacities", "sh")
 CAMERAS = ("world_to_camera", "intrinsics")
 FIELDS = (*GAUSSIANS, *CAMERAS, "background", "screen_offsets")
+ON_CPU = [name for name in BACKENDS if name != "gsplat"]
+"""Backends that take tensors on the CPU; gsplat's own refusals are in test_render_gsplat.py."""
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def draw(inputs: dict[str, Any], backend: str = "auto") -> Rendering:
     )
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=ON_CPU)
 def refusal(inputs: dict[str, Any], request: pytest.FixtureRequest) -> Callable[..., str]:
     """`refusal(means=...)`: the message with which inputs, changed so, are refused, by each backend."""
 
@@ -147,14 +149,15 @@ def test_backgrounds_that_are_no_colour_are_refused(background: Any, refusal: Ca
 
 
 def test_unknown_backend_is_refused_with_the_known_ones(inputs: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match=r"^backend: 'nvidia', expected 'auto' or one of 'cpu', 'reference'\.$"):
+    known = r"^backend: 'nvidia', expected 'auto' or one of 'cpu', 'gsplat', 'tiled', 'reference'\.$"
+    with pytest.raises(InvalidInput, match=known):
         draw(inputs, backend="nvidia")
 
 
 # What is taken
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_limits_of_the_ranges_can_be_rendered(backend: str, inputs: dict[str, Any]) -> None:
     inputs["opacities"][0], inputs["opacities"][1] = 0, 1
     inputs["quats"][0] *= 1e-3
@@ -165,7 +168,7 @@ def test_limits_of_the_ranges_can_be_rendered(backend: str, inputs: dict[str, An
     assert torch.equal(draw({**inputs, **empty}, backend).rgb, behind)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_one_background_colour_serves_all_cameras(backend: str, inputs: dict[str, Any]) -> None:
     colour = torch.tensor([0.2, 0.5, 0.8], requires_grad=True)
     shared = draw({**inputs, "background": colour}, backend)
@@ -190,7 +193,32 @@ def test_choice_has_a_name_and_a_reason() -> None:
     name, reason = backend_choice(torch.device("cpu"))
     assert name == "cpu" and "_cpu_" in reason and "threads" in reason
     name, reason = backend_choice(torch.device("meta"))
-    assert name == "reference" and reason == "slow: no faster backend for meta"
+    assert name == "tiled" and reason == "slow: no faster backend for meta"
+
+
+def test_cuda_is_rendered_by_gsplat_if_it_runs(fresh_choice: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gsplat, "available", lambda: (True, "gsplat 1.5.3, CUDA"))
+    assert backend_choice(torch.device("cuda")) == ("gsplat", "gsplat 1.5.3, CUDA")
+    assert backend_choice(torch.device("cpu"))[0] == "cpu"
+
+
+def test_cuda_without_gsplat_is_rendered_in_tiles_with_one_warning_that_tells_how_to_install_it(
+    fresh_choice: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(name: str) -> str:
+        raise gsplat.PackageNotFoundError(name)
+
+    gsplat.available.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gsplat, "version", missing)
+    with caplog.at_level(logging.INFO, logger="dreamsplat.render"):
+        choices = {backend_choice(torch.device("cuda")) for _ in range(3)}
+    gsplat.available.cache_clear()
+    assert choices == {("tiled", 'slow: gsplat is not installed: pip install "dreamsplat[gsplat]"')}
+    (record,) = caplog.records
+    message = record.getMessage()
+    assert record.levelno == logging.WARNING and "\n" not in message
+    assert "'tiled'" in message and "not installed" in message and 'pip install "dreamsplat[gsplat]"' in message
 
 
 def test_auto_renders_with_the_choice(inputs: dict[str, Any]) -> None:
@@ -207,7 +235,7 @@ def test_choice_is_logged_once(inputs: dict[str, Any], fresh_choice: None, caplo
     assert record.levelno == logging.INFO and "'cpu'" in record.getMessage()
 
 
-def test_missing_library_falls_back_to_the_reference_with_one_warning(
+def test_missing_library_falls_back_to_tiles_with_one_warning(
     inputs: dict[str, Any],
     fresh_choice: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -220,8 +248,8 @@ def test_missing_library_falls_back_to_the_reference_with_one_warning(
     (record,) = caplog.records
     message = record.getMessage()
     assert record.levelno == logging.WARNING and "\n" not in message
-    assert "'reference'" in message and "slow" in message and "not compiled" in message and "cmake" in message
-    assert torch.equal(first.rgb, draw(inputs, "reference").rgb) and torch.equal(first.rgb, second.rgb)
+    assert "'tiled'" in message and "slow" in message and "not compiled" in message and "cmake" in message
+    assert torch.equal(first.rgb, draw(inputs, "tiled").rgb) and torch.equal(first.rgb, second.rgb)
     with pytest.raises(DeviceUnavailable, match="^backend 'cpu' cannot run: the CPU rasteriser is not compiled"):
         draw(inputs, "cpu")
 
@@ -238,8 +266,20 @@ def test_library_that_does_not_load_is_reported(monkeypatch: pytest.MonkeyPatch,
 
 def test_cpu_backend_refuses_tensors_elsewhere(inputs: dict[str, Any]) -> None:
     gaussians = Gaussians(*(inputs[name].to("meta") for name in GAUSSIANS))
-    with pytest.raises(InvalidInput, match="tensors on the CPU, received meta"):
+    with pytest.raises(InvalidInput, match="^backend 'cpu' renders tensors on cpu, received meta"):
         render(gaussians, orbit(2, size=8).cameras, backend="cpu")
+
+
+def test_gsplat_backend_refuses_tensors_elsewhere(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gsplat, "available", lambda: (True, "a test"))
+    with pytest.raises(InvalidInput, match="^backend 'gsplat' renders tensors on cuda, received cpu"):
+        draw(inputs, "gsplat")
+
+
+def test_gsplat_backend_that_cannot_run_is_told(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gsplat, "available", lambda: (False, "no device"))
+    with pytest.raises(DeviceUnavailable, match="^backend 'gsplat' cannot run: no device"):
+        draw(inputs, "gsplat")
 
 
 def test_camera_parameters_get_no_gradient(inputs: dict[str, Any]) -> None:

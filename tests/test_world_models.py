@@ -245,7 +245,7 @@ def test_the_2d_model_refuses_cameras_that_it_was_not_trained_for() -> None:
 
 
 def test_the_2d_model_refuses_pictures_of_another_size_and_other_backgrounds() -> None:
-    from dreamsplat.config import PRESETS
+    from dreamsplat.presets import PRESETS
 
     prior = BundledImagePrior().load(torch.device("cpu"))
     views = sample_views(WORLD_CAMERAS, 1, 48, _generator())

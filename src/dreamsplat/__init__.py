@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dreamsplat.cameras import orbit
-    from dreamsplat.config import PRESETS, DreamConfig
+    from dreamsplat.config import DreamConfig
     from dreamsplat.dream import dream, dream_steps
     from dreamsplat.formats import load, save
+    from dreamsplat.presets import PRESETS
     from dreamsplat.render import render
     from dreamsplat.types import Cameras, Gaussians, PointCloud, Rendering, Step, Views
 
@@ -47,9 +48,10 @@ __all__ = [
 
 _HOMES = {
     "dreamsplat.cameras": ("orbit",),
-    "dreamsplat.config": ("PRESETS", "DreamConfig"),
+    "dreamsplat.config": ("DreamConfig",),
     "dreamsplat.dream": ("dream", "dream_steps"),
     "dreamsplat.formats": ("load", "save"),
+    "dreamsplat.presets": ("PRESETS",),
     "dreamsplat.render": ("render",),
     "dreamsplat.types": ("Cameras", "Gaussians", "PointCloud", "Rendering", "Step", "Views"),
 }

@@ -1,4 +1,4 @@
-"""Everything a run depends on, as one immutable value, and the presets."""
+"""Everything a run depends on, as one immutable value."""
 
 from __future__ import annotations
 
@@ -126,7 +126,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
     return str(value) if isinstance(value, Path) else value
-
-
-PRESETS: dict[str, DreamConfig] = {"bundled": DreamConfig()}
-"""Configs by name; the prompt is still to be filled in."""

@@ -12,9 +12,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from dreamsplat.config import PRESETS, DreamConfig
+from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
 from dreamsplat.errors import InvalidInput
+from dreamsplat.presets import PRESETS, fit_vram
+from dreamsplat.priors3d import ShapE
 from dreamsplat.progress import show_progress
 from dreamsplat.runs import open_run
 
@@ -34,6 +36,10 @@ class Generate(DreamConfig):
     """Allow a folder that is not empty: results of an earlier run in it are replaced, other files stay."""
     preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")] = DEFAULT_PRESET
     """Which set of defaults the other flags start from."""
+    image: Path | None = None
+    """A picture for the 3D prior to start from instead of the prompt, which still guides the 2D prior (Shap-E only)."""
+    vram: int | None = None
+    """GPU memory to fit into, GB: 8, 12, 16 or 24. Chooses render size, views and precision (docs/presets.md)."""
     dry_run: bool = False
     """Print the resolved configuration as JSON and stop."""
 
@@ -41,8 +47,13 @@ class Generate(DreamConfig):
         """Nothing is checked here, but in `config`: tyro would turn one line of error into a box."""
 
     def config(self) -> DreamConfig:
-        """The configuration without the flags that only the command line has."""
-        return DreamConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(DreamConfig)})
+        """The configuration without the flags that only the command line has, once those are carried out."""
+        config = DreamConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(DreamConfig)})
+        if self.image is not None:
+            if not isinstance(config.prior3d, ShapE):
+                raise InvalidInput("image: only Shap-E starts from a picture. Add prior3d:shap-e, or a preset with it.")
+            config = dataclasses.replace(config, prior3d=dataclasses.replace(config.prior3d, image=self.image))
+        return config if self.vram is None else fit_vram(config, self.vram)
 
 
 def generate(arguments: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ cloud is scaled to the world: its radius is a length of the 3D prior's own frame
 
 from __future__ import annotations
 
+import logging
 from math import inf
 
 import torch
@@ -15,6 +16,8 @@ from dreamsplat.errors import InvalidInput
 from dreamsplat.geometry import nearest_neighbours
 from dreamsplat.spherical_harmonics import rgb_to_sh
 from dreamsplat.types import Gaussians, PointCloud, check_shapes
+
+_log = logging.getLogger(__name__)
 
 _BLOCK = 2**18
 """Candidates looked up at a time; it bounds the memory of growing and does not change the result."""
@@ -53,6 +56,8 @@ def grow_points(
             "expected candidates >= 0, a finite radius > 0 and max_points >= 0 or None."
         )
     xyz, nearest = _grow_positions(cloud.xyz, generator, candidates, radius)
+    if candidates > 0 and len(xyz) == 0:
+        _log.warning("Growing added no points: none of %d was within %g of the cloud.", candidates, radius)
     rgb = perturb_colours(cloud.rgb[nearest], generator, colour_jitter)
     room = max(0, max_points - len(cloud)) if max_points is not None else len(xyz)
     if len(xyz) > room:

@@ -3,8 +3,9 @@
 from dreamsplat.priors2d.base import AbstractImagePrior, AbstractParticles, sigma_of_time, time_of_sigma
 from dreamsplat.priors2d.bundled import BundledImagePrior
 from dreamsplat.priors2d.perfect import PerfectTeacher
+from dreamsplat.priors2d.stable_diffusion import StableDiffusion
 
-ImagePrior = BundledImagePrior | PerfectTeacher
+ImagePrior = BundledImagePrior | StableDiffusion | PerfectTeacher
 """Every 2D prior that a config can name."""
 
 __all__ = [
@@ -13,5 +14,7 @@ __all__ = [
     "BundledImagePrior",
     "ImagePrior",
     "PerfectTeacher",
+    "StableDiffusion",
     "sigma_of_time",
+    "time_of_sigma",
 ]

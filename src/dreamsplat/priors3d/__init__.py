@@ -2,8 +2,10 @@
 
 from dreamsplat.priors3d.base import AbstractCloudPrior
 from dreamsplat.priors3d.bundled import BundledCloudPrior
+from dreamsplat.priors3d.points import Points
+from dreamsplat.priors3d.shap_e import ShapE
 
-CloudPrior = BundledCloudPrior
+CloudPrior = BundledCloudPrior | ShapE | Points
 """Every 3D prior that a config can name."""
 
-__all__ = ["AbstractCloudPrior", "BundledCloudPrior", "CloudPrior"]
+__all__ = ["AbstractCloudPrior", "BundledCloudPrior", "CloudPrior", "Points", "ShapE"]

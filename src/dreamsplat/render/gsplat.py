@@ -1,0 +1,187 @@
+"""The CUDA backend: the projection and rasterisation kernels of gsplat >= 1.5 (Ye et al. 2024), stage by stage.
+
+Colours are those of reference.py, since ours and gsplat's spherical harmonics are the same and only this way is one
+of the two a test of the other. gsplat's own stages are called one by one rather than through `gsplat.rasterization`,
+which has no place for screen offsets. It computes in float32, whatever the dtype of the inputs or autocast.
+
+What differs from the specification and cannot be set (read in the sources of 1.5.0 to 1.5.3 and of 1.6):
+
+- One Gaussian's alpha is capped at 0.999 up to 1.5.3, not 0.99. Only opacities above 0.99 notice: at most 0.009 more
+  alpha at their centres, where they also still get a gradient.
+- Culling comes before the screen offsets: a Gaussian that only its offset brings into the image does not show.
+- exp is the hardware's fast one, about 1e-6 off. A pixel on the edge of a footprint may so fall to the other side of
+  1/255, which changes its alpha by that much.
+- The backward pass finds transmittance by division from the back, starting at 1 - alpha in float32: off by 6e-8 / T,
+  so by 6e-4 in a pixel that is all but opaque.
+- Gradients are summed with atomics and vary in the last bits from run to run.
+- Radii come from the inverse covariance: a needle of 100 px is good to about 1e-3.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import Tensor
+
+from dreamsplat.cameras import orbit
+from dreamsplat.errors import InvalidInput
+from dreamsplat.render import reference
+from dreamsplat.render.checks import check_values
+from dreamsplat.types import Cameras, Gaussians, Rendering
+
+TILE_PX = 16
+"""Side of gsplat's square of pixels that share a list of Gaussians."""
+TOLERANCE = 1e-3
+"""Largest relative L2 error of images and gradients against the specification in float64; see above for what is due.
+About 1e-6 is usual; a pixel on the other side of 1/255 is 1e-4 of a small image."""
+INSTALL = 'pip install "dreamsplat[gsplat]"'
+"""What to do without it."""
+
+
+@functools.cache
+def available() -> tuple[bool, str]:
+    """Whether gsplat renders a known scene rightly on this machine's CUDA device, or why not. Tried once.
+
+    The first time on a machine gsplat compiles its kernels, which takes minutes and says so itself.
+    """
+    if not torch.cuda.is_available():
+        return False, "torch finds no CUDA device"
+    try:
+        name = f"gsplat {version('gsplat')}"
+    except PackageNotFoundError:
+        return False, f"gsplat is not installed: {INSTALL}"
+    try:
+        error = known_scene_error(torch.device("cuda"))
+    except Exception as problem:  # A foreign build may fail in any way; each means that another backend must render.
+        told = next((line.strip() for line in str(problem).splitlines() if line.strip()), "no message")
+        compiler = "" if shutil.which("nvcc") else "; no nvcc on the PATH, with which it compiles itself"
+        return False, f"{name} does not run: {type(problem).__name__}: {told[:160]}{compiler}; to reinstall: {INSTALL}"
+    if not error <= TOLERANCE:  # also where it is NaN
+        return False, f"{name} renders a known scene wrongly, off by {error:.0e}; to reinstall: {INSTALL}"
+    return True, f"{name}, CUDA"
+
+
+def known_scene_error(device: torch.device) -> float:
+    """Largest relative L2 error of images and of the gradient of the means, against reference.py in float64."""
+
+    def results(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+        means = torch.tensor([[-0.4, 0.0, 0.1], [0.3, -0.3, -0.2], [0.1, 0.4, 0.3]], dtype=dtype, device=device)
+        gaussians = Gaussians(
+            means=means.requires_grad_(),
+            scales=means.new_tensor([[0.3, 0.1, 0.2], [0.2, 0.2, 0.1], [0.1, 0.4, 0.2]]),
+            quats=means.new_tensor([[1.0, 0.2, -0.3, 0.1], [0.5, 0.5, 0.1, 0.0], [0.9, -0.4, 0.2, 0.6]]),
+            opacities=means.new_tensor([0.9, 0.5, 0.7]),
+            sh=means.new_tensor([[1.0, -0.5, 0.2], [-0.9, 0.8, 0.4], [0.3, 0.1, 1.2]])[:, None],
+        )
+        cameras = orbit(2, size=24).cameras.to(device=device, dtype=dtype)
+        background = means.new_tensor([[0.2, 0.4, 0.6], [0.0, 0.9, 0.1]])
+        backend = render if dtype is torch.float32 else reference.render
+        image = backend(gaussians, cameras, background, None)
+        total = image.rgb.square().sum() + image.alpha.square().sum() + image.depth.square().sum()
+        (gradient,) = torch.autograd.grad(total, means)
+        return [tensor.detach().cpu().double() for tensor in (image.rgb, image.alpha, image.depth, gradient)]
+
+    with torch.inference_mode(False), torch.enable_grad():  # Whatever the first call happens to sit in.
+        expected = results(torch.device("cpu"), torch.float64)
+        received = results(device, torch.float32)
+    errors = [(r - e).norm() / e.norm() for r, e in zip(received, expected, strict=True)]
+    return torch.stack(errors).max().item()
+
+
+def render(
+    gaussians: Gaussians,  # N
+    cameras: Cameras,  # C
+    background: Tensor,  # [C, 3] display colours
+    screen_offsets: Tensor | None,  # [C, N, 2] px, added to the projected centres
+) -> Rendering:
+    """Render N Gaussians from C cameras, with gradients to the Gaussians, background and offsets; cameras get none.
+
+    Raises:
+        InvalidInput: for values that cannot be rendered.
+    """
+    single = gaussians.to(torch.float32), cameras.detach().to(torch.float32), background.to(torch.float32)
+    offsets = None if screen_offsets is None else screen_offsets.to(torch.float32)
+    if not _can_be_rendered(*single, offsets):
+        check_values(gaussians, cameras, background, screen_offsets)  # says what is wrong
+        raise InvalidInput("a value is beyond float32, in which gsplat computes; scale the scene.")
+    with torch.autocast(background.device.type, enabled=False):
+        rendering = _rasterise(*single, offsets) if len(gaussians) else _empty(cameras, single[2])
+    return rendering.to(gaussians.means.dtype)
+
+
+def _can_be_rendered(gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_offsets: Tensor | None) -> bool:
+    """What `check_values` checks, in one question to the device, which would wait for the answer to each."""
+    tensors = [*vars(gaussians).values(), cameras.world_to_camera, cameras.intrinsics, background]
+    tensors += [] if screen_offsets is None else [screen_offsets]
+    focals_px = cameras.intrinsics.diagonal(dim1=-2, dim2=-1)[:, :2]
+    holds = [tensor.isfinite().all() for tensor in tensors]
+    holds += [(gaussians.scales > 0).all(), gaussians.quats.any(dim=-1).all(), (focals_px > 0).all()]
+    holds += [(gaussians.opacities >= 0).all(), (gaussians.opacities <= 1).all()]
+    return bool(torch.stack(holds).all())
+
+
+def _rasterise(gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_offsets: Tensor | None) -> Rendering:
+    from gsplat import (  # pyright: ignore[reportMissingImports]
+        fully_fused_projection,
+        isect_offset_encode,
+        isect_tiles,
+        rasterize_to_pixels,
+    )
+
+    count, width, height = len(cameras), cameras.width, cameras.height
+    # Stage 1: project. Rows of Gaussians that a camera culls hold no values, only a radius of 0 and no gradient.
+    half_boxes_px, centres_px, depths, conics, _ = fully_fused_projection(
+        gaussians.means, None, gaussians.quats, gaussians.scales, cameras.world_to_camera, cameras.intrinsics,
+        width, height, eps2d=reference.BLUR_PX2, near_plane=reference.NEAR, far_plane=torch.finfo(torch.float32).max,
+        radius_clip=0.0, opacities=gaussians.opacities.detach(),
+    )  # fmt: skip
+    if screen_offsets is not None:
+        centres_px = centres_px + screen_offsets
+    colours = torch.stack([reference.view_colours(gaussians.means, gaussians.sh, w) for w in cameras.world_to_camera])
+
+    # Stage 2: sort, by tile and then by depth.
+    columns, rows = -(-width // TILE_PX), -(-height // TILE_PX)
+    _, keys, order = isect_tiles(centres_px.detach(), half_boxes_px, depths.detach(), TILE_PX, columns, rows)
+    begins = isect_offset_encode(keys, count, columns, rows)
+
+    # Stage 3: blend. Depth is a fourth colour over a background of 0.
+    opacities = gaussians.opacities.expand(count, -1)
+    image, alpha = rasterize_to_pixels(
+        centres_px, conics, torch.cat([colours, depths[..., None]], dim=-1), opacities,
+        width, height, TILE_PX, begins, order,
+        backgrounds=torch.cat([background, torch.zeros_like(background[:, :1])], dim=-1),
+    )  # fmt: skip
+    radii_px = _radii_px(centres_px.detach(), conics.detach(), opacities.detach(), half_boxes_px, width, height)
+    return Rendering(rgb=image[..., :3], alpha=alpha[..., 0], depth=image[..., 3], radii_px=radii_px)
+
+
+def _radii_px(
+    centres_px: Tensor,  # [C, N, 2]
+    conics: Tensor,  # [C, N, 3] inverse covariance: xx, xy, yy
+    opacities: Tensor,  # [C, N]
+    half_boxes_px: Tensor,  # [C, N, 2] gsplat's, whole px; 0 where it culls
+    width: int,
+    height: int,
+) -> Tensor:
+    """Half of the longest visible extent [C, N], 0 where culled: reference.project, from what gsplat returns."""
+    xx, xy, yy = conics.unbind(-1)
+    determinant = xx * yy - xy * xy
+    reach = torch.sqrt(2 * torch.log(opacities / reference.MIN_ALPHA))  # [C, N] standard deviations
+    boxes_px = half_boxes_px.to(conics.dtype)
+    # gsplat's box bounds ours. fmin also takes it where rounding leaves no number, as in needles and in culled rows.
+    half_box_px = torch.fmin(reach[..., None] * torch.sqrt(conics[..., [2, 0]] / determinant[..., None]), boxes_px)
+    largest_variance = ((xx + yy) / 2 + torch.sqrt(((xx - yy) / 2) ** 2 + xy**2)) / determinant
+    radii_px = torch.fmin(reach * torch.sqrt(largest_variance), boxes_px.norm(dim=-1))
+    size_px = centres_px.new_tensor([width, height])
+    in_image = ((centres_px + half_box_px > 0) & (centres_px - half_box_px < size_px)).all(dim=-1)
+    return torch.where(in_image & (half_boxes_px > 0).all(dim=-1), radii_px, 0)
+
+
+def _empty(cameras: Cameras, background: Tensor) -> Rendering:
+    """The background alone: gsplat's kernels divide by the number of Gaussians."""
+    nothing = background.new_zeros(len(cameras), cameras.height, cameras.width)
+    rgb = nothing[..., None] + background[:, None, None, :]
+    return Rendering(rgb=rgb, alpha=nothing, depth=nothing, radii_px=background.new_zeros(len(cameras), 0))
