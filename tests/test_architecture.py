@@ -27,8 +27,8 @@ LAYERS = [
         "models",
     },
     {"render", "guidance", "priors2d", "priors3d", "formats", "world"},
-    {"dream", "config", "presets", "runs"},
-    {"cli", "doctor", "generate", "progress"},
+    {"dream", "config", "guard", "presets", "runs", "records", "checkpoints", "lock"},
+    {"cli", "doctor", "generate", "history", "lifecycle", "progress"},
     {"__init__", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from dreamsplat import cli, doctor, generate, progress, runs
+from dreamsplat import cli, doctor, generate, lifecycle, progress, runs
 from dreamsplat.config import DreamConfig
 from dreamsplat.errors import DeviceUnavailable, MissingDependency, UnknownWord
 from dreamsplat.formats import load, save
@@ -60,7 +60,8 @@ def quick_steps(monkeypatch, random_gaussians) -> Callable[..., list[DreamConfig
     def replace(before: dict[str, BaseException] | None = None, watch: Callable[[Step], None] = lambda step: None):
         asked: list[DreamConfig] = []
 
-        def steps(config: DreamConfig) -> Iterator[Step]:
+        def steps(config: DreamConfig, state: dict[str, torch.Tensor] | None) -> Iterator[Step]:
+            assert state is None
             asked.append(config)
             gaussians = random_gaussians(30)
             cloud = PointCloud(gaussians.means, torch.rand(30, 3, generator=torch.Generator().manual_seed(1)))
@@ -68,11 +69,12 @@ def quick_steps(monkeypatch, random_gaussians) -> Callable[..., list[DreamConfig
                 if before and stage in before:
                     raise before[stage]
                 shown = cloud if stage == "lift" else None
-                step = Step(stage, index, 2, gaussians, shown, None, {"gradient_norm": float("nan")})
+                numbers = {"gradient_norm": float("nan")}
+                step = Step(stage, index, 2, gaussians, shown, None, numbers, lambda: {"step": torch.zeros(())})
                 watch(step)
                 yield step
 
-        monkeypatch.setattr(generate, "dream_steps", steps)
+        monkeypatch.setattr(lifecycle, "dream_steps", steps)
         return asked
 
     return replace
@@ -143,8 +145,8 @@ def test_generate_writes_everything_a_person_wants(run, quick_steps, tmp_path):
     assert code == 0, err
     assert config[0].prompt == "a red mushroom" and config[0].seed == 3
     written = {path.name for path in folder.iterdir()}
-    assert {"asset.ply", "preview.png", "config.json", "metrics.jsonl"} < written
-    assert len(written & {"turntable.mp4", "turntable.gif"}) == 1 and len(written) == 5
+    assert {"asset.ply", "preview.png", "config.json", "metrics.jsonl", "run.json", "checkpoints"} < written
+    assert len(written & {"turntable.mp4", "turntable.gif"}) == 1 and len(written) == 7
     assert set(out.split()) == {str(folder / name) for name in written - {"config.json", "metrics.jsonl"}}
     assert len(load(folder / "asset.ply")) == 30
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

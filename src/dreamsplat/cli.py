@@ -23,6 +23,8 @@ from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("dreamsplat.generate:generate", "Make a 3D asset from a prompt."),
     "render": ("dreamsplat.cli:render", "Draw a picture or a turntable film of an asset."),
+    "runs": ("dreamsplat.history:runs", "List the runs in a folder."),
+    "rerun": ("dreamsplat.history:rerun", "Repeat a run and tell whether the result is identical."),
     "words": ("dreamsplat.cli:words", "List what the bundled models know."),
     "doctor": ("dreamsplat.doctor:doctor", "Check this installation: versions, devices, renderer, weights."),
     "train-world": ("dreamsplat.cli:train_world", "Train the bundled models, or go on training them."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from dreamsplat.cameras import CameraRange
 from dreamsplat.densify import DensifyConfig
@@ -117,6 +117,30 @@ class DreamConfig:
     def to_json(self) -> dict[str, Any]:
         """The config as plain values; unions carry the name of their member under "kind"."""
         return _plain(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> DreamConfig:
+        """The config whose `to_json` this is.
+
+        Raises:
+            InvalidInput: if a setting is unknown, missing or of another kind, as in a file of another version.
+        """
+        try:
+            return _built(cls, values)
+        except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
+            raise InvalidInput(f"config: not of this version of dreamsplat ({error}). Begin the run anew.") from error
+
+
+def _built(hint: Any, value: Any) -> Any:
+    """The value of a type hint that `_plain` made plain."""
+    options = get_args(hint)
+    if isinstance(value, dict):
+        kind: Any = next(option for option in (options or (hint,)) if option.__name__ == value["kind"])
+        hints = get_type_hints(kind)
+        return kind(**{name: _built(hints[name], inner) for name, inner in value.items() if name != "kind"})
+    if isinstance(value, list):
+        return tuple(_built(option, inner) for option, inner in zip(options, value, strict=True))
+    return Path(value) if isinstance(value, str) and Path in (hint, *options) else value
 
 
 def _plain(value: Any) -> Any:

@@ -41,6 +41,14 @@ class Batch:
         self.count = count
         self._halved = False
 
+    def state(self) -> torch.Tensor:
+        """[2] the count, and whether it was halved."""
+        return torch.tensor([self.count, int(self._halved)])
+
+    def restore(self, state: torch.Tensor) -> None:
+        """Go on from a `state`."""
+        self.count, self._halved = int(state[0]), bool(state[1])
+
     def run(self, step: Callable[[int], _Result]) -> _Result:
         """What `step(count)` returns; if memory runs out, for the first time, of half the count, rounded up.
 

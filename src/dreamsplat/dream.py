@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from dreamsplat import densify
+from dreamsplat import densify, guard
 from dreamsplat.cameras import sample_views
 from dreamsplat.config import Background, DreamConfig
 from dreamsplat.devices import Batch, resolve_device
@@ -32,12 +33,17 @@ def dream(config: DreamConfig) -> Gaussians:
     return last.gaussians
 
 
-def dream_steps(config: DreamConfig) -> Iterator[Step]:
+def dream_steps(config: DreamConfig, state: dict[str, Tensor] | None = None) -> Iterator[Step]:
     """Run the method, yielding a `Step` after each stage and each optimisation step.
 
     The run goes on as far as the caller iterates: to pause is to stop asking, to cancel is to close the generator.
 
+    Args:
+        config: The run.
+        state: A `Step.snapshot` of the same run, to go on after that step, bit for bit; None begins anew.
+
     Raises:
+        Diverged: if numbers overflow, or the object vanishes or grows without bound.
         InvalidInput: for an empty prompt, or a prompt or option that a prior cannot use.
         DeviceUnavailable: if the device asked for is not there, or has too little memory.
         FileProblem: if weights are missing or broken.
@@ -47,45 +53,84 @@ def dream_steps(config: DreamConfig) -> Iterator[Step]:
         raise InvalidInput('prompt: empty. Say what to make, for example "a red mushroom".')
     device = resolve_device(config.device)
     generator = torch.Generator().manual_seed(config.seed)
-    prior3d, prior2d = config.prior3d.load(device), config.prior2d.load(device)
+    prior3d = config.prior3d.load(device) if state is None else None
+    prior2d = config.prior2d.load(device)
     prior2d.prepare(every_prompt(config.prompt, config.negative_prompt))
+    run = _Optimisation(prior2d, config.loss.start(prior2d), Batch(config.views), generator)
 
-    # 1. Text -> coarse, consistent, coloured points (section 3.2).
-    cloud = prior3d.sample(config.prompt, generator)
-    del prior3d  # its memory is needed
+    if prior3d is not None:
+        # 1. Text -> coarse, consistent, coloured points (section 3.2).
+        cloud = prior3d.sample(config.prompt, generator)
+        del prior3d  # its memory is needed
 
-    # 2. Noisy point growing and colour perturbation, then the first Gaussians (section 3.2, eq. 4 and 5).
-    gaussians, cloud = _lift(cloud, config, generator)
-    yield Step("lift", 0, config.steps, gaussians, cloud, None, {"gaussians": len(gaussians)})
+        # 2. Noisy point growing and colour perturbation, then the first Gaussians (section 3.2, eq. 4 and 5).
+        gaussians, cloud = _lift(cloud, config, generator)
+        run.begin(gaussians, config)
+        numbers: dict[str, float] = {"gaussians": len(gaussians)}
+        yield Step("lift", 0, config.steps, gaussians, cloud, None, numbers, lambda: run.snapshot(0))
+    first = 0 if state is None else run.restore(state, config, device)
 
     # 3. Optimisation by score distillation (section 3.3).
-    run = _Optimisation(
-        prior2d=prior2d,
-        learned=config.loss.start(prior2d),
-        params=SplatParams.from_gaussians(gaussians, config.rates),
-        stats=densify.ScreenStats.empty(gaussians),
-    )
-    batch = Batch(config.views)
-    for step in range(config.steps):
-        image, metrics = batch.run(lambda views: _distil(run, config, step, views, generator))  # noqa: B023
-        yield Step("distil", step + 1, config.steps, run.params.gaussians().detach(), None, image.detach(), metrics)
+    for step in range(first, config.steps):
+        image, metrics = run.batch.run(lambda views: _distil(run, config, step, views))  # noqa: B023
+        gaussians, snapshot = run.params.gaussians().detach(), partial(run.snapshot, step + 1)
+        yield Step("distil", step + 1, config.steps, gaussians, None, image.detach(), metrics, snapshot)
+
+
+def asset_in(state: dict[str, Tensor], config: DreamConfig) -> Gaussians:
+    """The Gaussians of a `Step.snapshot`, detached, on the CPU."""
+    params = {name.removeprefix("params."): state[name] for name in state if name.startswith("params.")}
+    return SplatParams.from_state_tensors(params, config.rates).gaussians().detach()
 
 
 @dataclass
 class _Optimisation:
-    """What changes from step to step."""
+    """What changes from step to step, and how it is kept and found again."""
 
     prior2d: AbstractImagePrior
     learned: LossState
-    params: SplatParams
-    stats: densify.ScreenStats
+    batch: Batch
+    generator: torch.Generator
+    params: SplatParams = field(init=False)
+    stats: densify.ScreenStats = field(init=False)
+
+    def begin(self, gaussians: Gaussians, config: DreamConfig) -> None:
+        """Before the first step."""
+        self.params = SplatParams.from_gaussians(gaussians, config.rates)
+        self.stats = densify.ScreenStats.empty(gaussians)
+
+    def snapshot(self, step: int) -> dict[str, Tensor]:
+        """All of it after `step` steps, on the CPU."""
+        groups = {
+            "params": self.params.state_tensors(),
+            "stats": vars(self.stats),
+            "learned": {} if self.learned is None else self.learned.state_tensors(),
+        }
+        named = {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+        named |= {"step": torch.tensor(step), "generator": self.generator.get_state()}
+        named |= {"batch": self.batch.state()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
+
+    def restore(self, state: dict[str, Tensor], config: DreamConfig, device: torch.device) -> int:
+        """Take over a snapshot; returns its step."""
+
+        def group(prefix: str) -> dict[str, Tensor]:
+            found = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+            return {name: tensor if tensor.dim() == 0 else tensor.to(device) for name, tensor in found.items()}
+
+        self.params = SplatParams.from_state_tensors(group("params."), config.rates)
+        self.stats = densify.ScreenStats(**group("stats."))
+        self.batch.restore(state["batch"])
+        if self.learned is not None:
+            self.learned.load_state_tensors(group("learned."))
+        self.generator.set_state(state["generator"])
+        return int(state["step"])
 
 
-def _distil(
-    run: _Optimisation, config: DreamConfig, step: int, count: int, generator: torch.Generator
-) -> tuple[Rendering, dict[str, float]]:
+def _distil(run: _Optimisation, config: DreamConfig, step: int, count: int) -> tuple[Rendering, dict[str, float]]:
     """One optimisation step with `count` views: the renderings before it, and its metrics."""
-    params, prior2d, device = run.params, run.prior2d, run.params.leaves["means"].device
+    params, prior2d, generator = run.params, run.prior2d, run.generator
+    device = params.leaves["means"].device
     views = sample_views(config.cameras, count, config.render_size, generator).to(device)
     screen_offsets = torch.zeros(count, len(params), 2, device=device, requires_grad=True)
     background = _background(config.background, generator).to(device)
@@ -97,11 +142,13 @@ def _distil(
     negative_prompt = config.negative_prompt if config.loss.needs_negative or config.view_text == "perp-neg" else None
     conditions = describe(prior2d, views, config.prompt, negative_prompt, config.view_text)
     gradient = config.loss.grad(prior2d, z.detach(), sigma, conditions, generator, run.learned)
+    guard.check_gradient(gradient, step)
     gradient = config.clip.apply(gradient, step)
 
     params.zero_grad()
     z.backward(gradient / count)
     params.step()
+    guard.check_object(params.leaves, image, step)
     if step < config.densify.stop:
         run.stats = densify.update_stats(run.stats, _grad_of(screen_offsets), image.radii_px, views.cameras)
         if densify.is_due(step, config.densify):

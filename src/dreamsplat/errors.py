@@ -5,7 +5,8 @@ DreamsplatError
 │   └── UnknownWord       a prompt holds a word that the bundled models never saw
 ├── FileProblem           a file that is missing, corrupt, of an unknown kind, or cannot be written
 ├── MissingDependency     an optional package is needed; the message holds the install command
-└── DeviceUnavailable     the device asked for is not on this machine
+├── DeviceUnavailable     the device asked for is not on this machine
+└── Diverged              a run whose numbers overflow, or whose object vanishes or grows without bound
 
 A message says what was received, what was expected and what to do, in one or two lines. The command line prints it
 and exits with code 2. Mistakes that only this package can make are `assert`s instead.
@@ -34,3 +35,7 @@ class MissingDependency(DreamsplatError, ImportError):
 
 class DeviceUnavailable(DreamsplatError, RuntimeError):
     """The device asked for is not on this machine."""
+
+
+class Diverged(DreamsplatError, ArithmeticError):
+    """A run whose numbers overflow, or whose object vanishes or grows without bound."""

@@ -1,9 +1,10 @@
-"""`dreamsplat generate`: parse the flags, walk through the steps of the method, keep the run's folder up to date."""
+"""`dreamsplat generate`: parse the flags, carry a run to its end or go on with one."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +13,19 @@ from typing import Annotated, Any
 
 import tyro
 
+from dreamsplat import records
 from dreamsplat.config import DreamConfig
-from dreamsplat.dream import dream_steps
 from dreamsplat.errors import InvalidInput
+from dreamsplat.lifecycle import Stopped, carry_out
+from dreamsplat.lock import locked
 from dreamsplat.presets import PRESETS, fit_vram
 from dreamsplat.priors3d import ShapE
 from dreamsplat.progress import show_progress
-from dreamsplat.runs import open_run
+from dreamsplat.runs import RunFolder, open_run
 
 DEFAULT_PRESET = "bundled"
+CHECKPOINT_EVERY = 50
+"""Optimisation steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,8 @@ class Generate(DreamConfig):
     """A picture for the 3D prior to start from instead of the prompt, which still guides the 2D prior (Shap-E only)."""
     vram: int | None = None
     """GPU memory to fit into, GB: 8, 12, 16 or 24. Chooses render size, views and precision (docs/presets.md)."""
+    checkpoint_every: int = CHECKPOINT_EVERY
+    """Optimisation steps between checkpoints, from which `dreamsplat generate --resume FOLDER` goes on."""
     dry_run: bool = False
     """Print the resolved configuration as JSON and stop."""
 
@@ -56,36 +63,55 @@ class Generate(DreamConfig):
         return config if self.vram is None else fit_vram(config, self.vram)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Go on with a run that was stopped or died; its settings are those in its folder."""
+
+    resume: Path
+    """The folder of the run."""
+    checkpoint_every: int = CHECKPOINT_EVERY
+    """Optimisation steps between checkpoints."""
+
+
 def generate(arguments: Sequence[str]) -> int:
-    """Make an asset, or print the configuration with `--dry-run`.
+    """Make an asset, go on with one (`--resume`), or print the configuration (`--dry-run`).
 
     Returns:
-        0, or 130 if Ctrl-C stopped the run; what was there by then is written.
+        0; 130 or 143 if Ctrl-C or SIGTERM stopped the run: what was there by then is written.
     """
+    if any(argument.split("=")[0] == "--resume" for argument in arguments):
+        again = tyro.cli(Resume, args=arguments, prog="dreamsplat generate", config=(tyro.conf.FlagCreatePairsOff,))
+        config = records.read_config(again.resume)
+        return _run(RunFolder(again.resume, new=False), config, again.checkpoint_every, resume=True)
     args = parse(arguments)
     config = args.config()
-    resolved = json.dumps(config.to_json(), indent=2)
     if args.dry_run:
-        print(resolved)
+        print(json.dumps(config.to_json(), indent=2))
         return 0
-    run = open_run(args.out, args.overwrite)
+    return _run(open_run(args.out, args.overwrite), config, args.checkpoint_every, resume=False)
+
+
+def _run(folder: RunFolder, config: DreamConfig, checkpoint_every: int, resume: bool) -> int:
+    if checkpoint_every < 1:
+        raise InvalidInput(f"checkpoint-every: {checkpoint_every}, expected at least 1 step.")
+    code = 130
     try:
-        with show_progress() as report:
-            for number, step in enumerate(dream_steps(config)):
-                if number == 0:  # The prompt and the device are good: only now is an earlier run's result given up.
-                    run.start(resolved)
-                run.record(step)
-                report(step)
-        print("drawing the turntable", file=sys.stderr)
-        paths = run.finish()
+        with locked(folder.path), show_progress() as report:
+            paths = carry_out(folder, config, report, checkpoint_every, resume)
+        print("\n".join(str(path) for path in paths))
+        return 0
+    except Stopped as stopped:
+        code = stopped.exit_code
     except KeyboardInterrupt:
-        kept = run.refresh("stopped")
-        print(f"stopped. {f'{run.path} holds what there was' if kept else 'There was nothing yet'}.", file=sys.stderr)
-        return 130
+        pass
     finally:
-        run.discard_if_empty()
-    print("\n".join(str(path) for path in paths))
-    return 0
+        folder.discard_if_empty()
+    if folder.step is None:
+        print("stopped. There was nothing yet.", file=sys.stderr)
+    else:
+        print(f"stopped. {folder.path} holds step {folder.step}. To go on:", file=sys.stderr)
+        print(f"  dreamsplat generate --resume {shlex.quote(str(folder.path))}", file=sys.stderr)
+    return code
 
 
 def parse(arguments: Sequence[str]) -> Generate:

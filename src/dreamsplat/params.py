@@ -6,7 +6,7 @@ place: each update makes new ones, so that Gaussians handed out earlier stay as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -64,6 +64,11 @@ class LearningRates:
             raise InvalidInput(
                 f"{self}: expected rates >= 0, means and means_final both > 0 or both 0, and means_decay_steps >= 1."
             )
+
+    def slower(self, factor: float) -> LearningRates:
+        """All rates times a factor."""
+        scaled = {f.name: factor * getattr(self, f.name) for f in fields(self) if f.name != "means_decay_steps"}
+        return replace(self, **scaled)
 
     def at(self, step: int) -> dict[str, float]:
         """The rate of each leaf after `step` updates."""

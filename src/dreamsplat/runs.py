@@ -7,6 +7,8 @@
 | `turntable.mp4` or `.gif` | once around the finished asset |
 | `config.json` | every setting of the run |
 | `metrics.jsonl` | one JSON object per step |
+| `run.json` | what happened: state, steps, time, versions, hashes of weights and asset (`records.py`) |
+| `checkpoints/` | the newest two (`checkpoints.py`), the first rows of the preview, and the lock (`lock.py`) |
 
 Every file but the metrics is replaced in one step, so a run that is stopped at any moment leaves whole files.
 """
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreamsplat.cameras import orbit
@@ -29,16 +32,18 @@ from dreamsplat.formats.atomic import replacing
 from dreamsplat.formats.image import contact_sheet, write_png
 from dreamsplat.formats.video import write_turntable
 from dreamsplat.lift import to_gaussians
+from dreamsplat.lock import NAME as lock_name
 from dreamsplat.render import render
 from dreamsplat.types import Cameras, Gaussians, PointCloud, Step
 
-OUTPUTS = ("asset.ply", "preview.png", "turntable.mp4", "turntable.gif", "config.json", "metrics.jsonl")
+OUTPUTS = ("asset.ply", "preview.png", "turntable.mp4", "turntable.gif", "config.json", "metrics.jsonl", "run.json")
 """The names that a run may write."""
 BACKDROP = (0.86, 0.86, 0.86)
 """Background of preview and turntable: light, and still darker than a white object."""
 REFRESH_SECONDS = 10.0
 """How often the asset and the preview are written during a run."""
 
+_FIRST_ROWS = "checkpoints/first-rows.safetensors"
 _CHUNK = 8  # Cameras rendered at a time, so that a long film does not need memory for all of its intermediate results.
 
 
@@ -74,24 +79,44 @@ class RunFolder:
     """Whether `open_run` made it."""
     preview_size: int = 192
     """Width and height of one picture of the preview, px."""
-    _rows: dict[str, tuple[str, Tensor]] = field(default_factory=dict)
-    _latest: Step | None = None
+    _rows: list[tuple[str, Tensor]] = field(default_factory=list)
+    _latest: tuple[Gaussians, int, int] | None = None
     _start: float = field(default_factory=time.monotonic)
     _next_refresh: float = 0.0
 
+    @property
+    def step(self) -> int | None:
+        """Optimisation steps done, once there are Gaussians."""
+        return None if self._latest is None else self._latest[1]
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, all its parts together."""
+        return time.monotonic() - self._start
+
+    def rewind(self, gaussians: Gaussians, step: int, total: int, seconds: float) -> None:
+        """Stand where the run was after `step` steps: forget metrics beyond, remember the preview's first rows."""
+        self._latest, self._start = (gaussians, step, total), time.monotonic() - seconds
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        rows = self.path / _FIRST_ROWS
+        self._rows = [(label, images / 255) for label, images in load_file(rows).items()] if rows.exists() else []
+
     def record(self, step: Step) -> None:
         """Log a step's numbers; write asset and preview after the lift, and then every few seconds."""
-        self._latest = step
-        seconds = time.monotonic() - self._start
+        self._latest = (step.gaussians, step.index, step.total)
+        seconds = self.seconds
         numbers = {name: value if math.isfinite(value) else None for name, value in step.metrics.items()}
         line = {"stage": step.stage, "step": step.index, "seconds": round(seconds, 3), "gaussians": len(step.gaussians)}
         self._append("metrics.jsonl", json.dumps(line | numbers))
         if step.stage == "lift":
-            if step.cloud is not None:
-                label = f"3D prior\n{len(step.cloud):,} points"
-                self._rows["cloud"] = (label, draw_points(step.cloud, self._preview_cameras()))
-            label = f"initial\n{len(step.gaussians):,} Gaussians"
-            self._rows["initial"] = (label, draw(step.gaussians, self._preview_cameras()))
+            rows = {label: (255 * images.clamp(0, 1)).round().byte() for label, images in self._first_rows(step)}
+            with replacing(self.path / _FIRST_ROWS) as temporary:
+                save_file(rows, temporary)
+            self._rows = [(label, images / 255) for label, images in rows.items()]
             self.refresh("now")
         elif time.monotonic() >= self._next_refresh:
             self.refresh("now")
@@ -101,10 +126,10 @@ class RunFolder:
         if self._latest is None:
             return False
         start = time.monotonic()
-        step = self._latest
-        save(step.gaussians, self.path / "asset.ply")
-        label = f"{word}\nstep {step.index} of {step.total}\n{len(step.gaussians):,} Gaussians"
-        rows = [*self._rows.values(), (label, draw(step.gaussians, self._preview_cameras()))]
+        gaussians, index, total = self._latest
+        save(gaussians, self.path / "asset.ply")
+        label = f"{word}\nstep {index} of {total}\n{len(gaussians):,} Gaussians"
+        rows = [*self._rows, (label, draw(gaussians, self._preview_cameras()))]
         azimuths = [f"{degrees}\N{DEGREE SIGN}" for degrees in range(0, 360, 60)]
         write_png(contact_sheet(rows, azimuths), self.path / "preview.png")
         # On a slow renderer pictures may take long: never more than a tenth of the time goes into them.
@@ -116,21 +141,34 @@ class RunFolder:
         """Write the final asset, preview and turntable; returns the paths of what a person wants to open."""
         self.refresh("final")
         assert self._latest is not None, "finish() before the first step"
-        frames = draw(self._latest.gaussians, orbit().cameras)
+        frames = draw(self._latest[0], orbit().cameras)
         turntable = write_turntable(frames, self.path / "turntable.mp4")
         return [self.path / "asset.ply", self.path / "preview.png", turntable]
 
     def start(self, resolved: str) -> None:
         """Remove the outputs of an earlier run and write the resolved configuration, JSON text."""
-        for name in OUTPUTS:
-            (self.path / name).unlink(missing_ok=True)
+        old = [self.path / name for name in (*OUTPUTS, _FIRST_ROWS)]
+        for path in (*old, *(self.path / "checkpoints").glob("step-*.safetensors")):
+            path.unlink(missing_ok=True)
         with replacing(self.path / "config.json") as temporary:
             temporary.write_text(resolved + "\n", encoding="utf-8")
 
     def discard_if_empty(self) -> None:
-        """Remove the folder again if this run made it and nothing was written."""
+        """Remove the folder again if this run made it and nothing but its lock was written."""
+        lock = self.path / lock_name
+        if lock.exists() and list(lock.parent.iterdir()) == [lock] and not (self.path / "config.json").exists():
+            lock.unlink()
+            lock.parent.rmdir()
         if self.new and not any(self.path.iterdir()):
             self.path.rmdir()
+
+    def _first_rows(self, step: Step) -> list[tuple[str, Tensor]]:
+        """The preview's rows before the first step: label, images [6, H, W, 3]."""
+        rows = [(f"initial\n{len(step.gaussians):,} Gaussians", draw(step.gaussians, self._preview_cameras()))]
+        if step.cloud is not None:
+            label = f"3D prior\n{len(step.cloud):,} points"
+            rows.insert(0, (label, draw_points(step.cloud, self._preview_cameras())))
+        return rows
 
     def _append(self, name: str, line: str) -> None:
         try:

@@ -16,6 +16,7 @@ Quaternions are (w, x, y, z). All values are immutable; `.to(device)` and `datac
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -204,3 +205,6 @@ class Step:
     """The renderings that this step optimised, detached; None before the first step."""
     metrics: dict[str, float]
     """Plain numbers for logging: gradient norm, sigma, Gaussian count, ..."""
+    snapshot: Callable[[], dict[str, Tensor]] | None = None
+    """Everything that `dream_steps` needs to go on from here, bit for bit; to be called before the next step is asked
+    for."""

@@ -1,0 +1,82 @@
+"""The checkpoints of a run: everything that it needs to go on, bit for bit. safetensors, and never half a file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dreamsplat.errors import FileProblem
+from dreamsplat.formats.atomic import replacing
+
+FOLDER = "checkpoints"
+"""Inside the run's folder."""
+KEPT = 2
+"""The newest ones that stay: one may be damaged."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds."""
+
+    state: dict[str, Tensor]
+    """A `Step.snapshot`."""
+    step: int
+    """Optimisation steps done."""
+    seconds: float
+    """Time that the run had taken so far."""
+    slowed: int
+    """How often its learning rates had been halved."""
+
+
+def write(run: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint and remove all but the newest `KEPT`.
+
+    Raises:
+        FileProblem: if it cannot be written, as on a full disk; the earlier ones stay as they are.
+    """
+    folder = run / FOLDER
+    folder.mkdir(exist_ok=True)
+    path = folder / f"step-{checkpoint.step:07d}.safetensors"
+    told = {"step": checkpoint.step, "seconds": checkpoint.seconds, "slowed": checkpoint.slowed}
+    contiguous = {name: tensor.contiguous() for name, tensor in checkpoint.state.items()}
+    with replacing(path) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata={"run": json.dumps(told)})
+        except safetensors.SafetensorError as error:
+            raise OSError(str(error)) from error
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # the name must not outlive the content in a power cut
+    for old in _newest_first(run)[KEPT:]:
+        old.unlink(missing_ok=True)
+
+
+def read_newest(run: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole, or None if there is none; a damaged one is told of and passed over.
+
+    Raises:
+        FileProblem: if there are checkpoints, and all are damaged.
+    """
+    paths = _newest_first(run)
+    for path in paths:
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                told = json.loads((file.metadata() or {})["run"])
+            return Checkpoint(load_file(path), told["step"], told["seconds"], told["slowed"])
+        except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+            _log.warning("%s is damaged (%s): going back to the one before.", path, str(error).splitlines()[0])
+    if paths:
+        raise FileProblem(f"{run / FOLDER}: all checkpoints are damaged. Begin the run anew with --overwrite.")
+    return None
+
+
+def _newest_first(run: Path) -> list[Path]:
+    return sorted((run / FOLDER).glob("step-*.safetensors"), reverse=True)

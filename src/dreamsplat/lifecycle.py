@@ -1,0 +1,150 @@
+"""A run from wherever it stands to its end: checkpoints, stopping, going back once when it goes astray."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+from dreamsplat import checkpoints, records
+from dreamsplat.checkpoints import Checkpoint
+from dreamsplat.config import DreamConfig
+from dreamsplat.dream import asset_in, dream_steps
+from dreamsplat.errors import Diverged, DreamsplatError
+from dreamsplat.progress import Report
+from dreamsplat.runs import RunFolder
+from dreamsplat.types import Step
+
+_log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """A signal asked for the end; everything is written."""
+
+    def __init__(self, number: int) -> None:
+        """Keep the signal's number."""
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+def carry_out(
+    folder: RunFolder, config: DreamConfig, report: Report, checkpoint_every: int, resume: bool = False
+) -> list[Path]:
+    """Carry a run to its end, and return what a person wants to open. The lock of the folder must be held.
+
+    Args:
+        folder: Where the run is kept.
+        config: The run.
+        report: Called with each step.
+        checkpoint_every: Steps between checkpoints; there is one after the lift and one at the end too.
+        resume: Go on from the newest checkpoint in the folder, if there is any; else what is there is replaced.
+
+    Raises:
+        Stopped: when SIGINT or SIGTERM came; the step was finished, asset and checkpoint are written.
+        Diverged: if the run goes astray again after it was set back with half the learning rates.
+        DreamsplatError: as of `dream_steps`.
+    """
+    checkpoint = checkpoints.read_newest(folder.path) if resume else None
+    try:
+        with stop_requests() as stop:
+            while True:
+                try:
+                    _walk(folder, config, checkpoint, report, checkpoint_every, stop)
+                    break
+                except Diverged as error:
+                    checkpoint = _set_back(folder, config, error)
+        paths = folder.finish()
+        records.write(folder.path, config, "done", config.steps, folder.seconds)
+        return paths
+    except (Stopped, KeyboardInterrupt):
+        _leave(folder, config, "stopped", None)
+        raise
+    except DreamsplatError as error:
+        _leave(folder, config, "failed", str(error))
+        raise
+
+
+def _walk(
+    folder: RunFolder, config: DreamConfig, checkpoint: Checkpoint | None, report: Report, every: int, stop: StopRequest
+) -> None:
+    slowed = 0 if checkpoint is None else checkpoint.slowed
+    slower = replace(config, rates=config.rates.slower(0.5**slowed))
+    if checkpoint is not None:
+        folder.rewind(asset_in(checkpoint.state, config), checkpoint.step, config.steps, checkpoint.seconds)
+    for step in dream_steps(slower, None if checkpoint is None else checkpoint.state):
+        if step.stage == "lift":  # Prompt, device and models are good: only now is an earlier run's result given up.
+            folder.start(json.dumps(config.to_json(), indent=2))
+            records.write(folder.path, config, "running", 0, folder.seconds)
+        folder.record(step)
+        report(step)
+        if step.index % every == 0 or step.index == step.total or stop.signal is not None:
+            _keep(folder, config, step, slowed)
+        if stop.signal is not None:
+            raise Stopped(stop.signal)
+
+
+def _keep(folder: RunFolder, config: DreamConfig, step: Step, slowed: int) -> None:
+    assert step.snapshot is not None, "steps of dream_steps can be kept"
+    checkpoints.write(folder.path, Checkpoint(step.snapshot(), step.index, folder.seconds, slowed))
+    records.write(folder.path, config, "running", step.index, folder.seconds)
+
+
+def _set_back(folder: RunFolder, config: DreamConfig, error: Diverged) -> Checkpoint:
+    """The newest checkpoint with half the learning rates; the second time, the error."""
+    checkpoint = checkpoints.read_newest(folder.path)
+    if checkpoint is None:
+        raise error
+    folder.rewind(asset_in(checkpoint.state, config), checkpoint.step, config.steps, checkpoint.seconds)
+    if checkpoint.slowed:
+        raise Diverged(
+            f"{error} It was set back once before; {folder.path} holds step {checkpoint.step}. "
+            "Lower --rates or the guidance scale."
+        ) from error
+    _log.warning("%s Going back to step %d with half the learning rates.", error, checkpoint.step)
+    slower = replace(checkpoint, slowed=1)
+    checkpoints.write(folder.path, slower)
+    return slower
+
+
+def _leave(folder: RunFolder, config: DreamConfig, state: records.State, why: str | None) -> None:
+    """Write asset and record, if there is anything."""
+    if folder.refresh(state):
+        assert folder.step is not None, "there is something"
+        records.write(folder.path, config, state, folder.step, folder.seconds, why)
+
+
+@dataclass
+class StopRequest:
+    """Whether the end was asked for."""
+
+    signal: int | None = None
+    """The signal's number."""
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Note the first SIGINT or SIGTERM instead of ending at once; a second one ends at once."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():  # where signals cannot be handled
+        yield request
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if request.signal is not None:
+            raise KeyboardInterrupt
+        request.signal = number
+        print("stopping after this step; once more stops at once.", file=sys.stderr)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

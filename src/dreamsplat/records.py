@@ -1,0 +1,91 @@
+"""What a run leaves to be known: `run.json`, beside its configuration, for lists of runs and for repeating them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from dreamsplat import __version__
+from dreamsplat.config import DreamConfig
+from dreamsplat.errors import FileProblem
+from dreamsplat.formats.atomic import read_bytes, replacing
+from dreamsplat.world.bundle import weight_hashes
+
+NAME = "run.json"
+PACKAGES = ("torch", "numpy", "scipy", "diffusers", "transformers")
+"""Packages whose versions decide the numbers."""
+
+State = Literal["running", "done", "stopped", "failed"]
+"""Of a run. One that says "running" while nobody holds its lock has died."""
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers of a run depend on, besides its configuration."""
+    return {
+        "dreamsplat": __version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "packages": {package: found for package in PACKAGES if (found := _version(package))},
+        "weights": weight_hashes(),
+    }
+
+
+def write(run: Path, config: DreamConfig, state: State, step: int, seconds: float, why: str | None = None) -> None:
+    """Write the record of a run as it stands."""
+    asset = run / "asset.ply"
+    record = {
+        "prompt": config.prompt,
+        "state": state,
+        "why": why,
+        "step": step,
+        "steps": config.steps,
+        "seed": config.seed,
+        "seconds": round(seconds, 3),
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "asset_sha256": hashlib.sha256(asset.read_bytes()).hexdigest() if asset.exists() else None,
+    }
+    with replacing(run / NAME) as temporary:
+        temporary.write_text(json.dumps(record | environment(), indent=2) + "\n", encoding="utf-8")
+
+
+def read(run: Path) -> dict[str, Any]:
+    """The record of a run.
+
+    Raises:
+        FileProblem: if there is none, or it is damaged.
+    """
+    return _json(run / NAME)
+
+
+def read_config(run: Path) -> DreamConfig:
+    """The configuration of a run.
+
+    Raises:
+        FileProblem: if there is none, or it is damaged.
+        InvalidInput: if it is of another version.
+    """
+    return DreamConfig.from_json(_json(run / "config.json"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileProblem(f"{path}: no such file, so {path.parent} is not the folder of a run. Check the path.")
+    try:
+        values = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise FileProblem(f"{path}: damaged ({error}). Begin the run anew.") from error
+    if not isinstance(values, dict):
+        raise FileProblem(f"{path}: damaged (no JSON object). Begin the run anew.")
+    return values
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
