@@ -10,7 +10,6 @@ loaded as any other. The Gaussians fill a ball. What is measured is written in b
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import statistics
 import sys
@@ -138,14 +137,19 @@ def time_step(
         params.step()
 
 
+def ball(gaussians: int) -> Gaussians:
+    """The first Gaussians of a run whose points fill a ball, in random colours."""
+    generator = torch.Generator().manual_seed(0)
+    outward = torch.nn.functional.normalize(torch.randn(gaussians, 3, generator=generator), dim=1)
+    radius = 0.8 * torch.rand(gaussians, 1, generator=generator) ** (1 / 3)
+    return to_gaussians(PointCloud(radius * outward, torch.rand(gaussians, 3, generator=generator)))
+
+
 def lines(args: StepBenchmark, folder: Path, device: torch.device) -> Iterator[str]:
-    """The table."""
+    """The table, and the time of whole runs."""
     yield f"| preset | px | encoder | {', ms | '.join(PARTS)}, ms | step, ms | share of the run | peak, GB |"
     yield "|---" * (6 + len(PARTS)) + "|"
-    generator = torch.Generator().manual_seed(0)
-    ball = torch.nn.functional.normalize(torch.randn(args.gaussians, 3, generator=generator), dim=1)
-    ball = ball * torch.rand(args.gaussians, 1, generator=generator) ** (1 / 3)
-    scene: Gaussians = to_gaussians(PointCloud(0.8 * ball, torch.rand(args.gaussians, 3, generator=generator)))
+    scene, totals = ball(args.gaussians).to(device), []
     for name in args.presets:
         preset = PRESETS[name]
         assert isinstance(preset.prior2d, StableDiffusion), f"{name} does not use Stable Diffusion"
@@ -153,28 +157,33 @@ def lines(args: StepBenchmark, folder: Path, device: torch.device) -> Iterator[s
         spec = replace(preset.prior2d, model=str(folder), tiny_autoencoder=tiny, dtype=args.dtype)
         prior = spec.load(device)
         prior.prepare(every_prompt(PROMPT, preset.negative_prompt))
-        total = 0.0
+        share = spec.tiny_until if tiny else 0.0
         for size in args.sizes:
-            config = dataclasses.replace(preset, render_size=size)
-            halves = [("tiny", 0.0, spec.tiny_until), ("full", 1.0, 1 - spec.tiny_until)]
-            run_ms = 0.0
-            for encoder, progress, share in halves:
-                if share == 0:
+            config, total_ms = replace(preset, render_size=size), 0.0
+            for encoder, progress, part in (("tiny", 0.0, share), ("full", 1.0, 1 - share)):
+                if part == 0:
                     continue
-                watch = Stopwatch(device)
-                params = SplatParams.from_gaussians(scene.to(device), config.rates)
-                if device.type == "cuda":
-                    torch.cuda.reset_peak_memory_stats(device)
-                for _ in range(args.steps + 1):  # the first one warms up
-                    time_step(config, prior, params, progress, watch, generator)
-                skip = 1 if args.steps > 1 else 0
-                ms = [1e3 * statistics.median(watch.seconds[part][skip:]) for part in PARTS]
-                peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else float("nan")
-                run_ms += share * config.steps * sum(ms)
-                parts = " | ".join(f"{t:.1f}" for t in ms)
-                yield f"| {name} | {size} | {encoder} | {parts} | {sum(ms):.1f} | {share:.0%} | {peak:.1f} |"
-            total = run_ms / 1e3
-            yield f"| {name} | {size} | | {' | ' * len(PARTS)} {total:.0f} s for {config.steps} steps | | |"
+                ms, peak_gb = time_steps(config, prior, scene, progress, args.steps)
+                total_ms += part * config.steps * sum(ms)
+                columns = " | ".join(f"{t:.1f}" for t in ms)
+                yield f"| {name} | {size} | {encoder} | {columns} | {sum(ms):.1f} | {part:.0%} | {peak_gb:.1f} |"
+            totals.append(f"{name}, {size} px: {total_ms / 1e3:,.0f} s for {config.steps} steps.")
+    yield "\n" + "\n".join(totals)
+
+
+def time_steps(
+    config: DreamConfig, prior: AbstractImagePrior, scene: Gaussians, progress: float, steps: int
+) -> tuple[list[float], float]:
+    """Median ms of each part over some steps after one that does not count, and the peak of the device's memory, GB."""
+    device = scene.means.device
+    watch, generator = Stopwatch(device), torch.Generator().manual_seed(0)
+    params = SplatParams.from_gaussians(scene, config.rates)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    for _ in range(steps + 1):
+        time_step(config, prior, params, progress, watch, generator)
+    peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else float("nan")
+    return [1e3 * statistics.median(watch.seconds[part][1:]) for part in PARTS], peak
 
 
 def main(arguments: list[str]) -> int:
@@ -183,8 +192,8 @@ def main(arguments: list[str]) -> int:
     try:
         device = resolve_device(args.device)
         told = provenance(f"python benchmarks/step.py {shlex.join(arguments)}".strip())
-        where = torch.cuda.get_device_name(device) if device.type == "cuda" else told["machine"]
-        print(f"{where}, torch {torch.__version__}, commit {told['commit']}, {told['date']}: `{told['command']}`\n")
+        where = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
+        print(f"{where}{told['machine']}, commit {told['commit']}, {told['date']}: `{told['command']}`\n")
         with tempfile.TemporaryDirectory() as temporary:
             folder = args.checkpoint or Path(temporary) / "stable-diffusion"
             if not (folder / "scheduler").is_dir():
