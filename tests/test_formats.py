@@ -17,7 +17,7 @@ from PIL import Image
 from plyfile import PlyData, PlyElement
 
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
-from dreamsplat.formats import FORMATS, load, save
+from dreamsplat.formats import FORMATS, load, ply, save
 from dreamsplat.formats.atomic import replacing
 from dreamsplat.formats.image import contact_sheet, to_uint8, write_png
 from dreamsplat.formats.ply import OPACITY_MARGIN, save_points
@@ -25,6 +25,7 @@ from dreamsplat.formats.video import write_turntable
 from dreamsplat.types import Gaussians, PointCloud
 
 C0 = 0.28209479177387814
+LOSSLESS = {".ply"}
 
 
 def one(**changes) -> Gaussians:
@@ -49,7 +50,10 @@ def test_loading_gives_back_what_was_saved(tmp_path, random_gaussians, suffix, s
     saved = random_gaussians(count, sh_degree)
     save(saved, tmp_path / f"asset{suffix}")
     loaded = load(tmp_path / f"asset{suffix}")
-    assert len(loaded) == count and loaded.sh_degree == sh_degree
+    assert len(loaded) == count
+    if suffix not in LOSSLESS:  # the tests of such a format say how near it comes
+        return
+    assert loaded.sh_degree == sh_degree
     for field in dataclasses.fields(Gaussians):
         torch.testing.assert_close(getattr(loaded, field.name), getattr(saved, field.name), rtol=2e-6, atol=1e-6)
 
@@ -99,10 +103,10 @@ def test_values_that_no_reader_could_use_are_not_written(tmp_path, changes, mess
 def test_a_written_ply_follows_the_standard_layout(tmp_path, random_gaussians):
     gaussians = random_gaussians(20, 3)
     save(gaussians, tmp_path / "asset.ply")
-    ply = PlyData.read(str(tmp_path / "asset.ply"))
-    vertex = ply["vertex"]
+    written = PlyData.read(str(tmp_path / "asset.ply"))
+    vertex = written["vertex"]
     names = [p.name for p in vertex.properties]
-    assert not ply.text and ply.byte_order == "<" and all(p.val_dtype == "f4" for p in vertex.properties)
+    assert not written.text and written.byte_order == "<" and all(p.val_dtype == "f4" for p in vertex.properties)
     assert names[:9] == ["x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2"]
     assert names[9:54] == [f"f_rest_{i}" for i in range(45)]
     assert names[54:] == ["opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
@@ -167,7 +171,9 @@ def test_scales_below_what_float32_holds_stay_above_zero(tmp_path):
 def assert_refused(path: Path, message: str) -> None:
     with pytest.raises(FileProblem, match=message) as caught:
         load(path)
-    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+    told = str(caught.value)
+    assert told.startswith(f"{path}: ") and "\n" not in told and told.isprintable()
+    assert told.count(". ") >= 1 and told.endswith(("again.", "first.", ".ply.", "FILE.", "path.", "file.")), told
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
@@ -197,7 +203,7 @@ def test_an_absurd_number_of_vertices_is_refused_without_allocating(tmp_path, co
     save(one(), tmp_path / "a.ply")
     content = (tmp_path / "a.ply").read_bytes().replace(b"vertex 1\n", f"vertex {count}\n".encode())
     (tmp_path / "a.ply").write_bytes(content)
-    assert_refused(tmp_path / "a.ply", "truncated|is no number of vertices")
+    assert_refused(tmp_path / "a.ply", "truncated|does not say how many")
 
 
 @pytest.mark.parametrize("drop", [("opacity",), ("x", "y", "z"), ("rot_2",), ("f_dc_0",), ("scale_1",)])
@@ -214,9 +220,9 @@ def test_an_incomplete_set_of_harmonics_is_refused(tmp_path, rest):
 def test_ascii_and_big_endian_files_are_refused_by_their_format(tmp_path):
     element = PlyElement.describe(standard_vertices(), "vertex")
     PlyData([element], text=True).write(str(tmp_path / "a.ply"))
-    assert_refused(tmp_path / "a.ply", "ascii 1.0; only binary_little_endian")
+    assert_refused(tmp_path / "a.ply", "ascii 1.0.; only binary_little_endian")
     PlyData([element], byte_order=">").write(str(tmp_path / "b.ply"))
-    assert_refused(tmp_path / "b.ply", "binary_big_endian 1.0; only binary_little_endian")
+    assert_refused(tmp_path / "b.ply", "binary_big_endian 1.0.; only binary_little_endian")
 
 
 @pytest.mark.parametrize("field", ["x", "f_dc_1", "scale_2", "rot_0", "opacity"])
@@ -235,12 +241,76 @@ def test_quaternions_of_length_0_and_plain_scales_are_refused(tmp_path):
     assert_refused(written_by_plyfile(tmp_path / "b.ply", vertices), "not the logarithm of a length")
 
 
-def test_vertices_with_lists_and_vertices_after_other_elements_are_refused(tmp_path):
-    vertices = np.array([(0.0, [1, 2])], dtype=[("x", "f4"), ("ids", "O")])
-    assert_refused(written_by_plyfile(tmp_path / "a.ply", vertices), "vertices with lists")
-    camera = PlyElement.describe(np.zeros(1, dtype=[("f", "f4")]), "camera")
-    PlyData([camera, PlyElement.describe(standard_vertices(), "vertex")], byte_order="<").write(str(tmp_path / "b.ply"))
-    assert_refused(tmp_path / "b.ply", "element 'camera' comes before 'vertex'")
+def test_vertices_are_found_after_elements_that_have_no_lists(tmp_path):
+    vertices = standard_vertices(5)
+    vertices["x"] = range(5)
+    cameras = PlyElement.describe(np.ones(3, dtype=[("focal", "f4"), ("index", "u1")]), "camera")
+    nothing = PlyElement.describe(np.empty(0, dtype=[("vertex_indices", "O")]), "face", len_types={}, val_types={})
+    elements = [cameras, nothing, PlyElement.describe(vertices, "vertex")]
+    PlyData(elements, byte_order="<").write(str(tmp_path / "a.ply"))
+    assert load(tmp_path / "a.ply").means[:, 0].tolist() == [0, 1, 2, 3, 4]
+    content = (tmp_path / "a.ply").read_bytes()
+    (tmp_path / "a.ply").write_bytes(content[:-1])
+    assert_refused(tmp_path / "a.ply", "truncated: 5 vertices need 285 bytes after the header, the file has")
+
+
+def test_lists_in_and_before_the_vertices_are_refused(tmp_path):
+    lists = np.array([(0.0, [1, 2])], dtype=[("opacity", "f4"), ("ids", "O")])
+    assert_refused(written_by_plyfile(tmp_path / "a.ply", lists), "vertices with lists")
+    elements = [PlyElement.describe(lists, "path"), PlyElement.describe(standard_vertices(), "vertex")]
+    PlyData(elements, byte_order="<").write(str(tmp_path / "b.ply"))
+    assert_refused(tmp_path / "b.ply", "an element with lists comes before the vertices")
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("faces", [False, True])
+def test_clouds_and_meshes_are_sent_to_where_they_are_of_use(tmp_path, faces, text):
+    points = np.zeros(3, dtype=[("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
+    corners = PlyElement.describe(np.array([([0, 1, 2],)], dtype=[("vertex_indices", "O")]), "face")
+    path = written_by_plyfile(tmp_path / "a.ply", points, [corners] if faces else [], text=text)
+    assert_refused(path, "a point cloud or a mesh, not 3D Gaussians.*prior3d:points --prior3d.file")
+
+
+def test_a_compressed_ply_under_the_name_of_a_plain_one_is_told_its_own(tmp_path):
+    packed = np.zeros(1, dtype=[("packed_position", "u4"), ("packed_rotation", "u4"), ("packed_scale", "u4")])
+    assert_refused(written_by_plyfile(tmp_path / "a.ply", packed), r"ends in \.compressed\.ply")
+
+
+def test_foreign_text_in_a_message_cannot_reach_the_terminal_as_commands(tmp_path):
+    (tmp_path / "a.ply").write_bytes(b"ply\n\x1b[2J comes first\nend_header\n")
+    assert_refused(tmp_path / "a.ply", r"unknown header line '\\x1b\[2J comes first'")
+    (tmp_path / "b.ply").write_bytes(b"ply\nformat \x1b[2J\nelement vertex 1\nproperty uchar opacity\nend_header\n")
+    assert_refused(tmp_path / "b.ply", r"'\\x1b\[2J'; only binary_little_endian")
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_harmonics_of_another_degree_are_padded_with_zeros_or_dropped(tmp_path, random_gaussians, before, after):
+    gaussians = random_gaussians(7, before)
+    ply.write(gaussians, tmp_path / "a.ply", sh_degree=after)
+    vertex = PlyData.read(str(tmp_path / "a.ply"))["vertex"]
+    assert len(vertex.properties) == 17 + 3 * ((after + 1) ** 2 - 1)
+    loaded, kept = load(tmp_path / "a.ply"), min(gaussians.sh.shape[1], (after + 1) ** 2)
+    assert torch.equal(loaded.sh[:, :kept], gaussians.sh[:, :kept]) and not loaded.sh[:, kept:].any()
+    torch.testing.assert_close(loaded.means, gaussians.means)
+
+
+def test_a_vertex_of_degree_3_has_the_62_numbers_that_engines_expect(tmp_path, random_gaussians):
+    for count in (0, 10):
+        ply.write(random_gaussians(count), tmp_path / f"{count}.ply", sh_degree=3)
+        content = (tmp_path / f"{count}.ply").read_bytes()
+        assert len(content) - content.index(b"end_header\n") - len(b"end_header\n") == count * 62 * 4
+    with pytest.raises(InvalidInput, match="sh_degree: 4, expected 0, 1, 2 or 3"):
+        ply.write(random_gaussians(1), tmp_path / "b.ply", sh_degree=4)
+
+
+def test_files_longer_than_a_block_keep_every_gaussian_in_its_place(tmp_path, random_gaussians):
+    saved = random_gaussians(40_000, 1)
+    save(saved, tmp_path / "a.ply")
+    vertex, loaded = PlyData.read(str(tmp_path / "a.ply"))["vertex"], load(tmp_path / "a.ply")
+    np.testing.assert_array_equal(vertex["x"], saved.means[:, 0])
+    np.testing.assert_array_equal(vertex["f_rest_5"], saved.sh[:, 3, 1])
+    assert torch.equal(loaded.means, saved.means) and torch.equal(loaded.sh, saved.sh)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

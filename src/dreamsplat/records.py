@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -24,6 +25,7 @@ State = Literal["running", "done", "stopped", "failed"]
 """Of a run. One that says "running" while nobody holds its lock has died."""
 
 
+@functools.cache  # hashing the weights takes longer than all the rest of a checkpoint
 def environment() -> dict[str, Any]:
     """What the numbers of a run depend on, besides its configuration."""
     return {

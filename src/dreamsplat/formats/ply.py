@@ -17,6 +17,9 @@ The file names no frame of reference: ours has +z up and the front towards -y.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamsplat.errors import FileProblem
+from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.formats.atomic import read_bytes, replacing
 from dreamsplat.types import Gaussians, PointCloud
 
@@ -34,6 +37,7 @@ refuse infinities. 1e-6 is far below the 1/255 at which a renderer starts to dra
 
 _LOG_SCALE_RANGE = (-87.0, 88.0)  # exp of these is still a normal float32.
 _HEADER_LIMIT = 1 << 16  # bytes; a degree-3 header has about 1,500.
+_BLOCK = 1 << 14  # Gaussians; what is copied at a time stays in the processor's cache.
 _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
     "double": "f8",
@@ -42,29 +46,58 @@ _TYPES = {
 }  # fmt: skip
 
 
-def write(gaussians: Gaussians, path: Path) -> None:
+def write(gaussians: Gaussians, path: Path, sh_degree: int | None = None) -> None:
     """Write Gaussians as a standard PLY; the same Gaussians always give the same bytes.
+
+    Args:
+        gaussians: what to write.
+        path: the file; an old one is replaced in one step.
+        sh_degree: degree of the harmonics in the file, see `with_sh_degree`; that of the Gaussians by default. Some
+            engines read only degree 3, of 62 numbers per vertex.
 
     Raises:
         FileProblem: if the file cannot be written.
+        InvalidInput: if `sh_degree` is not 0, 1, 2 or 3.
     """
-    means, scales, quats, opacities, sh = (
-        getattr(gaussians, name).double().cpu().numpy() for name in ("means", "scales", "quats", "opacities", "sh")
-    )
-    rest = 3 * (sh.shape[1] - 1)
+    if sh_degree is not None:
+        gaussians = with_sh_degree(gaussians, sh_degree)
+    fields = [getattr(gaussians, name).cpu() for name in ("means", "scales", "quats", "opacities", "sh")]
+    blocks = (slice(start, start + _BLOCK) for start in range(0, len(gaussians), _BLOCK))
+    tables = (_table(*(field[block].double().numpy() for field in fields)) for block in blocks)
+    properties = [f"float {name}" for name in _property_names(3 * (gaussians.sh.shape[1] - 1))]
+    _write_vertices(path, len(gaussians), properties, tables)
+
+
+def with_sh_degree(gaussians: Gaussians, degree: int) -> Gaussians:
+    """The same Gaussians with harmonics of another degree: missing coefficients are 0, higher ones are dropped.
+
+    Raises:
+        InvalidInput: if the degree is not 0, 1, 2 or 3.
+    """
+    if degree not in (0, 1, 2, 3):
+        raise InvalidInput(f"sh_degree: {degree}, expected 0, 1, 2 or 3.")
+    kept = gaussians.sh[:, : (degree + 1) ** 2]
+    zeros = kept.new_zeros(len(kept), (degree + 1) ** 2 - kept.shape[1], 3)
+    return dataclasses.replace(gaussians, sh=torch.cat([kept, zeros], dim=1))
+
+
+def _table(
+    means: NDArray[np.float64],  # [B, 3]
+    scales: NDArray[np.float64],  # [B, 3]
+    quats: NDArray[np.float64],  # [B, 4]
+    opacities: NDArray[np.float64],  # [B]
+    sh: NDArray[np.float64],  # [B, K, 3]
+) -> NDArray[np.float32]:
+    """The properties [B, 14 + 3 K] of B Gaussians."""
+    table = np.zeros((len(means), 14 + 3 * sh.shape[1]), dtype="<f4")
+    table[:, 0:3] = means
+    table[:, 6:9] = sh[:, 0]
+    table[:, 9:-8] = sh[:, 1:].transpose(0, 2, 1).reshape(len(sh), table.shape[1] - 17)  # channel first
     probability = opacities.clip(OPACITY_MARGIN, 1 - OPACITY_MARGIN)
-    columns = [
-        means,
-        np.zeros_like(means),
-        sh[:, 0],
-        sh[:, 1:].transpose(0, 2, 1).reshape(len(sh), rest),  # channel first
-        (np.log(probability) - np.log1p(-probability))[:, None],
-        np.log(scales),
-        quats / np.linalg.norm(quats, axis=-1, keepdims=True),
-    ]
-    table = np.concatenate(columns, axis=1).astype("<f4")
-    properties = [f"float {name}" for name in _property_names(rest)]
-    _write_vertices(path, len(table), properties, table.tobytes())
+    table[:, -8] = np.log(probability) - np.log1p(-probability)
+    table[:, -7:-4] = np.log(scales)
+    table[:, -4:] = quats / np.linalg.norm(quats, axis=-1, keepdims=True)
+    return table
 
 
 def read(path: Path) -> Gaussians:
@@ -84,35 +117,35 @@ def read(path: Path) -> Gaussians:
     missing = [n for n in _property_names(rest) if n not in names and n not in ("nx", "ny", "nz")]
     if missing:
         _refuse(path, f"not a 3D Gaussian splatting PLY: lacks {', '.join(missing[:4])}{' ...' if missing[4:] else ''}")
-
-    def column(*wanted: str) -> NDArray[np.float32]:
-        with np.errstate(over="ignore"):  # A double beyond float32 becomes infinite and is refused below.
-            values = np.stack([vertices[name].astype(np.float32) for name in wanted], axis=-1)
-        bad = np.isnan(values) if wanted == ("opacity",) else ~np.isfinite(values)
-        if bad.any():
-            row = int(bad.any(axis=-1).argmax())
-            _refuse(path, f"{wanted[0]}..: a value of Gaussian {row} is NaN or infinite; the file is damaged")
-        return values
-
-    means = column("x", "y", "z")
-    dc = column("f_dc_0", "f_dc_1", "f_dc_2")[:, None, :]
-    sh = dc
-    if rest:
-        coefficients = column(*(f"f_rest_{i}" for i in range(rest)))
-        sh = np.concatenate([dc, coefficients.reshape(len(dc), 3, rest // 3).transpose(0, 2, 1)], axis=1)
-    log_scales = column("scale_0", "scale_1", "scale_2")
-    if log_scales.size and log_scales.max() > _LOG_SCALE_RANGE[1]:
+    count = len(vertices)
+    means, log_scales, quats = (np.empty((count, width), np.float32) for width in (3, 3, 4))
+    logits, sh = np.empty(count, np.float32), np.empty((count, 1 + rest // 3, 3), np.float32)
+    columns = {
+        **{name: means[:, axis] for axis, name in enumerate("xyz")},
+        **{f"f_dc_{channel}": sh[:, 0, channel] for channel in range(3)},
+        **{f"f_rest_{i}": sh[:, 1 + i % (rest // 3), i // (rest // 3)] for i in range(rest)},  # channel first
+        "opacity": logits,
+        **{f"scale_{axis}": log_scales[:, axis] for axis in range(3)},
+        **{f"rot_{part}": quats[:, part] for part in range(4)},
+    }
+    with np.errstate(over="ignore"):  # A double beyond float32 becomes infinite and is refused below.
+        for block in (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK)):
+            for name, column in columns.items():
+                column[block] = vertices[name][block]
+    for name, values in {"x, y, z": means, "f_*": sh, "scale_*": log_scales, "rot_*": quats}.items():
+        _check_every(path, name, np.isfinite(values))
+    _check_every(path, "opacity", ~np.isnan(logits))
+    if count and log_scales.max() > _LOG_SCALE_RANGE[1]:
         _refuse(path, f"scale_*: {log_scales.max():.4g} is not the logarithm of a length; expected at most 88")
-    quats = column("rot_0", "rot_1", "rot_2", "rot_3").astype(np.float64)  # Squares of tiny numbers are 0 in float32.
-    lengths = np.linalg.norm(quats, axis=-1, keepdims=True)
+    lengths = np.sqrt(np.einsum("ni,ni->n", quats, quats, dtype=np.float64))  # Tiny ones have no square in float32.
     if not lengths.all():
         _refuse(path, "rot_*: a quaternion is 0 0 0 0; the file is damaged")
     return Gaussians(
         means=torch.from_numpy(means),
         scales=torch.from_numpy(log_scales.clip(*_LOG_SCALE_RANGE)).exp(),
-        quats=torch.from_numpy((quats / lengths).astype(np.float32)),
-        opacities=torch.from_numpy(column("opacity")[:, 0]).sigmoid(),
-        sh=torch.from_numpy(np.ascontiguousarray(sh)),
+        quats=torch.from_numpy(np.divide(quats, lengths[:, None], out=quats, casting="same_kind")),
+        opacities=torch.from_numpy(logits).sigmoid(),
+        sh=torch.from_numpy(sh),
     )
 
 
@@ -127,7 +160,7 @@ def save_points(cloud: PointCloud, path: Path) -> None:
     table["xyz"] = cloud.xyz.detach().float().cpu().numpy()
     table["rgb"] = (cloud.rgb.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()
     properties = ["float x", "float y", "float z", "uchar red", "uchar green", "uchar blue"]
-    _write_vertices(path, len(table), properties, table.tobytes())
+    _write_vertices(path, len(table), properties, [table])
 
 
 def _property_names(rest: int) -> list[str]:
@@ -137,11 +170,31 @@ def _property_names(rest: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _write_vertices(path: Path, count: int, properties: list[str], body: bytes) -> None:
+def _write_vertices(path: Path, count: int, properties: list[str], tables: Iterable[np.ndarray]) -> None:
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
     lines += [f"property {declaration}" for declaration in properties] + ["end_header", ""]
-    with replacing(path) as temporary:
-        temporary.write_bytes("\n".join(lines).encode("ascii") + body)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write("\n".join(lines).encode("ascii"))
+        for table in tables:
+            file.write(table.data)
+
+
+@dataclass(frozen=True)
+class _Element:
+    """What a header says of one element."""
+
+    name: str
+    count: int
+    fields: dict[str, str] = field(default_factory=dict)
+    """Property -> numpy type; "" for a list."""
+
+    def has_lists(self) -> bool:
+        """Whether the records may differ in length."""
+        return "" in self.fields.values()
+
+    def record(self) -> np.dtype:
+        """The layout of each record, where there are no lists."""
+        return np.dtype(list(self.fields.items()))
 
 
 def _read_vertices(path: Path) -> np.ndarray:
@@ -149,52 +202,72 @@ def _read_vertices(path: Path) -> np.ndarray:
     content = read_bytes(path)
     if not content.startswith((b"ply\n", b"ply\r\n")):
         _refuse(path, "not a PLY file: it does not start with 'ply'")
-    end = content.find(b"end_header", 0, _HEADER_LIMIT)
-    newline = content.find(b"\n", end, end + 12)
+    end = content.find(b"\nend_header", 0, _HEADER_LIMIT)
+    newline = content.find(b"\n", end + 1, end + 13)
     if end < 0 or newline < 0:
         _refuse(path, "not a PLY file: its header has no end")
     header = content[:end].decode("ascii", errors="replace").splitlines()[1:]
-    count, fields = _parse_header(path, [line.split() for line in header])
-    record = np.dtype(fields)
-    available = len(content) - (newline + 1)
-    if (needed := count * record.itemsize) > available:
-        _refuse(path, f"truncated: {count} vertices need {needed} bytes after the header, the file has {available}")
-    return np.frombuffer(content, dtype=record, count=count, offset=newline + 1)
+    before, vertex = _parse_header(path, [line.split() for line in header])
+    start = newline + 1 + sum(element.count * element.record().itemsize for element in before if element.count)
+    needed = vertex.count * vertex.record().itemsize
+    if start + needed > len(content):
+        available = max(len(content) - start, 0)
+        _refuse(
+            path, f"truncated: {vertex.count} vertices need {needed} bytes after the header, the file has {available}"
+        )
+    return np.frombuffer(content, vertex.record(), vertex.count, start)
 
 
-def _parse_header(path: Path, lines: list[list[str]]) -> tuple[int, list[tuple[str, str]]]:
-    """The number of vertices and the (name, numpy type) of each of their properties."""
-    count = None
-    fields: dict[str, str] = {}
-    inside = False  # The vertex element must come first, so what other elements declare can be passed over.
-    formats = [words[1:] for words in lines if words[:1] == ["format"]]
-    if formats != [["binary_little_endian", "1.0"]]:
-        found = " ".join(formats[0]) if formats else "no format line"
-        _refuse(path, f"{found}; only binary_little_endian 1.0 can be read, so convert the file first")
+def _parse_header(path: Path, lines: list[list[str]]) -> tuple[list[_Element], _Element]:
+    """The elements before the vertices, none of which has lists, and the vertices."""
+    elements: list[_Element] = []
     for words in lines:
         match words:
-            case ["element", "vertex", number] if count is None:
+            case ["element", name, number]:
                 if not (number.isascii() and number.isdigit()) or len(number) > 18:
-                    _refuse(path, f"'element vertex {number[:40]}' is no number of vertices")
-                count, inside = int(number), True
-            case ["element", name, *_]:
-                if count is None:
-                    _refuse(path, f"element '{name[:40]}' comes before 'vertex'; expected the vertices first")
-                inside = False
-            case ["property", kind, name] if inside:
-                if kind not in _TYPES or name in fields:
-                    _refuse(path, f"'property {kind[:40]} {name[:40]}' is of an unknown type or occurs twice")
-                fields[name] = "<" + _TYPES[kind]
-            case ["property", *_] if inside:
-                _refuse(path, f"'{' '.join(words)[:60]}': vertices with lists cannot be read")
-            case ["property" | "format" | "comment" | "obj_info", *_] | []:
+                    _refuse(path, f"{' '.join(words)[:60]!r} does not say how many")
+                elements.append(_Element(name, int(number)))
+            case ["property", "list", _, _, name] if elements:
+                elements[-1].fields[name] = ""
+            case ["property", kind, name] if elements:
+                if kind not in _TYPES or name in elements[-1].fields:
+                    _refuse(path, f"{' '.join(words)[:60]!r} is of an unknown type or occurs twice")
+                elements[-1].fields[name] = "<" + _TYPES[kind]
+            case ["format" | "comment" | "obj_info", *_] | []:
                 pass
             case _:
-                _refuse(path, f"unknown header line '{' '.join(words)[:60]}'")
-    if count is None or not fields:
+                _refuse(path, f"unknown header line {' '.join(words)[:60]!r}")
+    place = next((i for i, element in enumerate(elements) if element.name == "vertex" and element.fields), None)
+    if place is None:
         _refuse(path, "its header declares no vertices")
-    return count, list(fields.items())
+    before, vertex = elements[:place], elements[place]
+    _refuse_other_content(path, set(vertex.fields))
+    formats = [words[1:] for words in lines if words[:1] == ["format"]]
+    if formats != [["binary_little_endian", "1.0"]]:
+        found = repr(" ".join(formats[0])[:60]) if formats else "no format line"
+        _refuse(path, f"{found}; only binary_little_endian 1.0 can be read", "Convert the file first")
+    if vertex.has_lists():
+        _refuse(path, "vertices with lists cannot be read")
+    if any(element.count and element.has_lists() for element in before):
+        _refuse(path, "an element with lists comes before the vertices", "Export it with the vertices first")
+    return before, vertex
 
 
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise FileProblem(f"{path}: {reason}.")
+def _refuse_other_content(path: Path, names: set[str]) -> None:
+    """Say what to do with a PLY that holds something else by intention."""
+    if "packed_position" in names:
+        _refuse(path, "a compressed PLY", "Give it a name that ends in .compressed.ply")
+    if {"x", "y", "z"} <= names and not names & set(_property_names(0)[6:]):
+        use = "To start from it: dreamsplat generate PROMPT --out FOLDER prior3d:points --prior3d.file FILE"
+        _refuse(path, "a point cloud or a mesh, not 3D Gaussians", use)
+
+
+def _check_every(path: Path, name: str, good: NDArray[np.bool_]) -> None:
+    """Refuse the file unless every value of every Gaussian, the first axis, is good."""
+    if not good.all():
+        row = int((~good).reshape(len(good), -1).any(axis=-1).argmax())
+        _refuse(path, f"{name}: a value of Gaussian {row} is NaN or infinite; the file is damaged")
+
+
+def _refuse(path: Path, reason: str, advice: str = "Export it again") -> NoReturn:
+    raise FileProblem(f"{path}: {reason}. {advice}.")
