@@ -27,8 +27,8 @@ LAYERS = [
         "models",
     },
     {"render", "guidance", "priors2d", "priors3d", "formats", "world"},
-    {"dream", "config", "guard", "presets", "runs", "records", "checkpoints", "lock"},
-    {"cli", "doctor", "generate", "history", "lifecycle", "progress"},
+    {"dream", "config", "guard", "presets", "runs", "records", "checkpoints", "lock", "mesh", "prune"},
+    {"cli", "convert", "doctor", "generate", "history", "lifecycle", "progress"},
     {"__init__", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -40,7 +40,7 @@ WITHIN = {
 }
 """Which neighbours of the third layer a member may import, besides itself."""
 LAZY = {"accelerate", "diffusers", "gsplat", "huggingface_hub", "imageio_ffmpeg", "peft", "plyfile"}
-LAZY |= {"transformers", "trimesh"}
+LAZY |= {"skimage", "transformers", "trimesh", "xatlas", "zstandard"}
 
 NEVER = {"torchvision", "open_clip", "lpips"}
 FILES = sorted(path for path in ROOT.rglob("*.py"))

@@ -147,7 +147,8 @@ def test_generate_writes_everything_a_person_wants(run, quick_steps, tmp_path):
     written = {path.name for path in folder.iterdir()}
     assert {"asset.ply", "preview.png", "config.json", "metrics.jsonl", "run.json", "checkpoints"} < written
     assert len(written & {"turntable.mp4", "turntable.gif"}) == 1 and len(written) == 7
-    assert set(out.split()) == {str(folder / name) for name in written - {"config.json", "metrics.jsonl"}}
+    opened = {name for name in written if Path(name).suffix in (".ply", ".png", ".mp4", ".gif")}
+    assert set(out.split()) == {str(folder / name) for name in opened}
     assert len(load(folder / "asset.ply")) == 30
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["step"]) for line in lines] == [
@@ -346,7 +347,7 @@ def test_a_turntable_has_the_frames_asked_for(run, asset, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--out", "x.jpg"), "in .png, .mp4 or .gif"),
+        (("--out", "x.jpg"), "Write .png, .mp4, .webp or .gif"),
         (("--out", "none/x.png"), "there is no folder"),
         (("--out", "x.png", "--size", 0), "expected 1 to 8192 px"),
         (("--out", "x.png", "--background", 255, 0, 0), "three numbers from 0 to 1"),

@@ -26,6 +26,7 @@ from dreamsplat.types import Gaussians, PointCloud
 
 C0 = 0.28209479177387814
 LOSSLESS = {".ply"}
+NEVER_EMPTY = {".glb"}
 
 
 def one(**changes) -> Gaussians:
@@ -43,11 +44,15 @@ def one(**changes) -> Gaussians:
 # --- any format -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if FORMATS[suffix].read])
 @pytest.mark.parametrize("sh_degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 1000])
 def test_loading_gives_back_what_was_saved(tmp_path, random_gaussians, suffix, sh_degree, count):
     saved = random_gaussians(count, sh_degree)
+    if count == 0 and suffix in NEVER_EMPTY:
+        with pytest.raises(FileProblem, match="0 Gaussians"):
+            save(saved, tmp_path / f"asset{suffix}")
+        return
     save(saved, tmp_path / f"asset{suffix}")
     loaded = load(tmp_path / f"asset{suffix}")
     assert len(loaded) == count
@@ -61,9 +66,16 @@ def test_loading_gives_back_what_was_saved(tmp_path, random_gaussians, suffix, s
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_saving_twice_gives_the_same_bytes(tmp_path, random_gaussians, suffix):
     gaussians = random_gaussians(50, 3)
-    save(gaussians, tmp_path / f"a{suffix}")
-    save(gaussians.to(torch.float64), str(tmp_path / f"b{suffix}"))
-    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    save(gaussians, tmp_path / f"asset{suffix}")
+    first = (tmp_path / f"asset{suffix}").read_bytes()
+    save(gaussians.to(torch.float64), str(tmp_path / f"asset{suffix}"))
+    assert (tmp_path / f"asset{suffix}").read_bytes() == first
+
+
+def test_a_format_that_is_only_written_is_refused_with_those_that_can_be_read(tmp_path, random_gaussians):
+    save(random_gaussians(3), tmp_path / "page.html")
+    with pytest.raises(FileProblem, match=r"only written.*\.ply"):
+        load(tmp_path / "page.html")
 
 
 def test_saving_takes_gaussians_that_carry_gradients(tmp_path):
@@ -230,6 +242,13 @@ def test_values_that_are_not_a_number_are_refused(tmp_path, field):
     vertices = standard_vertices()
     vertices[field][1] = np.nan
     assert_refused(written_by_plyfile(tmp_path / "a.ply", vertices), "Gaussian 1 is NaN")
+
+
+@pytest.mark.parametrize("bits", [0x7FF0000000000001, 0x7FEFFFFFFFFFFFFF], ids=["signalling NaN", "beyond float32"])
+def test_doubles_that_float32_cannot_hold_are_refused_without_a_warning(tmp_path, bits):
+    vertices = standard_vertices(kind="f8")
+    vertices["scale_1"][1] = np.array(bits, np.uint64).view(np.float64)
+    assert_refused(written_by_plyfile(tmp_path / "a.ply", vertices), "Gaussian 1 is NaN or infinite")
 
 
 def test_quaternions_of_length_0_and_plain_scales_are_refused(tmp_path):
@@ -426,10 +445,18 @@ def test_an_mp4_plays_with_even_sides(tmp_path, height, width):
     assert np.abs(error).max() <= 12
 
 
-def test_a_gif_holds_every_frame_and_loops(tmp_path):
-    path = write_turntable(frames(5, 16, 16), tmp_path / "a.gif")
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_a_gif_or_webp_holds_every_frame_and_loops(tmp_path, suffix):
+    pictures = torch.rand(5, 1, 1, 3, generator=torch.Generator().manual_seed(0)).expand(5, 16, 16, 3)
+    path = write_turntable(pictures, tmp_path / f"a{suffix}", frames_per_second=25)
     with Image.open(path) as film:
         assert film.n_frames == 5 and film.info["loop"] == 0
+        for index, picture in enumerate(to_uint8(pictures)):
+            film.seek(index)
+            film.load()  # A .webp knows the duration of a frame only when it is decoded.
+            assert film.info["duration"] == 40
+            # Flat colours survive the palette of a GIF and the half-size colours of a WebP to within a few of 255.
+            assert np.abs(np.asarray(film.convert("RGB")).astype(int) - picture).max() <= 6
 
 
 def test_without_ffmpeg_an_mp4_becomes_a_gif_and_says_so(tmp_path, monkeypatch, caplog):
@@ -444,7 +471,7 @@ def test_without_ffmpeg_an_mp4_becomes_a_gif_and_says_so(tmp_path, monkeypatch, 
 def test_films_without_frames_or_of_an_unknown_kind_are_refused(tmp_path):
     with pytest.raises(InvalidInput, match="expected \\[T, H, W, 3\\]"):
         write_turntable(torch.zeros(0, 4, 4, 3), tmp_path / "a.gif")
-    with pytest.raises(FileProblem, match="written as .mp4 or .gif"):
+    with pytest.raises(FileProblem, match="written as .mp4, .webp or .gif"):
         write_turntable(frames(2, 4, 4), tmp_path / "a.avi")
     with pytest.raises(FileProblem, match="cannot be written"):
         write_turntable(frames(2, 4, 4), tmp_path / "none" / "a.mp4")

@@ -23,6 +23,7 @@ from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("dreamsplat.generate:generate", "Make a 3D asset from a prompt."),
     "render": ("dreamsplat.cli:render", "Draw a picture or a turntable film of an asset."),
+    "convert": ("dreamsplat.convert:convert", "Write an asset as another kind of file, or a smaller one."),
     "runs": ("dreamsplat.history:runs", "List the runs in a folder."),
     "rerun": ("dreamsplat.history:rerun", "Repeat a run and tell whether the result is identical."),
     "words": ("dreamsplat.cli:words", "List what the bundled models know."),
@@ -71,12 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Render:
-    """Draw a picture (.png) or a turntable film (.mp4, .gif) of an asset."""
+    """Draw a picture (.png) or a turntable film (.mp4, .webp, .gif) of an asset."""
 
     asset: tyro.conf.Positional[Path]
     """The Gaussians: a .ply file."""
     out: Path
-    """Where to write: a .png is one picture, an .mp4 or .gif is a turntable."""
+    """Where to write: a .png is one picture, an .mp4, .webp or .gif is a turntable."""
     azimuth_deg: float = 0.0
     """Where the camera stands, and where a turntable starts: 0 is before the object's front; grows clockwise seen from
     above."""
@@ -95,8 +96,8 @@ class Render:
 
     def check(self) -> None:
         """Refuse what the cameras do not check themselves. Not in `__post_init__`, whose errors tyro would reword."""
-        if self.out.suffix.lower() not in (".png", ".mp4", ".gif"):
-            raise FileProblem(f"{self.out}: unknown kind '{self.out.suffix}'. Name a file in .png, .mp4 or .gif.")
+        if self.out.suffix.lower() not in (".png", ".mp4", ".webp", ".gif"):
+            raise FileProblem(f"{self.out}: unknown kind '{self.out.suffix}'. Write .png, .mp4, .webp or .gif.")
         if not self.out.absolute().parent.is_dir():
             raise FileProblem(f"{self.out}: there is no folder '{self.out.parent}'. Make it first.")
         if not (1 <= self.size <= 8192 and 1 <= self.frames <= 10_000):

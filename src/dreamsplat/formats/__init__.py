@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.formats import ply
+from dreamsplat.formats import compressed_ply, glb, html, ply, sog, splat, spz
 from dreamsplat.types import Gaussians
 
 
@@ -25,14 +25,20 @@ class Format:
     """What people call it."""
     write: Callable[[Gaussians, Path], None]
     """Writes the file; replaces an old one in one step."""
-    read: Callable[[Path], Gaussians]
-    """Reads it back: float32, on the CPU."""
+    read: Callable[[Path], Gaussians] | None
+    """Reads it back: float32, on the CPU. None: such a file is written only."""
 
 
 FORMATS: dict[str, Format] = {
     ".ply": Format("standard 3D Gaussian splatting PLY", ply.write, ply.read),
+    ".compressed.ply": Format("PlayCanvas' compressed PLY", compressed_ply.write, compressed_ply.read),
+    ".glb": Format("glTF with KHR_gaussian_splatting", glb.write, glb.read),
+    ".html": Format("a page that shows the asset", html.write, None),
+    ".sog": Format("PlayCanvas' SOG", sog.write, sog.read),
+    ".splat": Format("web viewers' .splat", splat.write, splat.read),
+    ".spz": Format("Niantic's .spz", spz.write, spz.read),
 }
-"""Suffix, in lower case and with its dot -> format."""
+"""End of a file's name, in lower case and with its dot -> format. The longest that fits is taken."""
 
 
 def save(gaussians: Gaussians, path: str | PathLike[str]) -> None:
@@ -59,14 +65,19 @@ def load(path: str | PathLike[str]) -> Gaussians:
         FileProblem: if the file is missing, of an unknown kind, truncated, or holds values that are not finite.
     """
     path = Path(path)
-    return _format_of(path, "loaded").read(path)
+    chosen = _format_of(path, "loaded")
+    if chosen.read is None:
+        known = ", ".join(sorted(end for end in FORMATS if FORMATS[end].read))
+        raise FileProblem(f"{path}: {chosen.name} is only written. Read the asset from one of {known}.")
+    return chosen.read(path)
 
 
 def _format_of(path: Path, verb: str) -> Format:
-    if path.suffix.lower() not in FORMATS:
+    ends = [end for end in FORMATS if path.name.lower().endswith(end)]
+    if not ends:
         known = ", ".join(sorted(FORMATS))
         raise FileProblem(f"{path}: Gaussians cannot be {verb} as '{path.suffix}'. Known suffixes: {known}.")
-    return FORMATS[path.suffix.lower()]
+    return FORMATS[max(ends, key=len)]
 
 
 def _check_values(gaussians: Gaussians) -> None:

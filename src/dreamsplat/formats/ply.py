@@ -128,7 +128,7 @@ def read(path: Path) -> Gaussians:
         **{f"scale_{axis}": log_scales[:, axis] for axis in range(3)},
         **{f"rot_{part}": quats[:, part] for part in range(4)},
     }
-    with np.errstate(over="ignore"):  # A double beyond float32 becomes infinite and is refused below.
+    with np.errstate(over="ignore", invalid="ignore"):  # What is no float32 becomes infinite or NaN, refused below.
         for block in (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK)):
             for name, column in columns.items():
                 column[block] = vertices[name][block]

@@ -211,7 +211,7 @@ def _parse_header(path: Path, lines: list[list[str]]) -> tuple[str, dict[str, tu
             case ["comment" | "obj_info", *_] | []:
                 pass
             case _:
-                _refuse(path, f"its header has an unknown line '{' '.join(words)[:60]}'")
+                _refuse(path, f"its header has an unknown line {' '.join(words)[:60]!r}")
     if order is None:
         _refuse(path, "its header names no format")
     return order, elements
@@ -285,7 +285,9 @@ def _single(properties: _Properties) -> set[str]:
 def _stack(columns: dict[str, _Column], names: tuple[str, ...]) -> Tensor:
     if not columns:
         return torch.empty(0, len(names), dtype=torch.float64)
-    return torch.from_numpy(np.stack([np.reshape(columns[n], -1).astype(np.float64) for n in names], axis=1))
+    with np.errstate(invalid="ignore"):  # a signalling NaN, which is refused later like any other
+        wide = [np.reshape(columns[name], -1).astype(np.float64) for name in names]
+    return torch.from_numpy(np.stack(wide, axis=1))
 
 
 def _rgb(path: Path, columns: dict[str, _Column], properties: _Properties) -> Tensor | None:

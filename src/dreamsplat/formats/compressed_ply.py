@@ -1,0 +1,260 @@
+"""PlayCanvas's compressed PLY: 16 bytes a Gaussian, and a byte for each higher coefficient of its colour.
+
+Gaussians are sorted along a Morton curve and coded in chunks of 256, against the chunk's own ranges (float32):
+
+| element | content |
+|---|---|
+| chunk | min and max of x y z, of the logarithms of the scales, and of the colour 0.5 + 0.28209479 f_dc |
+| vertex | uint32 packed_position 11-10-11 bits, packed_rotation 2-10-10-10, packed_scale 11-10-11, packed_color 4 x 8 |
+| sh | for degrees 1 to 3: 9, 24 or 45 bytes f_rest_0.., all of R, then all of G, then all of B |
+
+What comes back differs from what was written, besides its order and float32 rounding, by at most
+
+| field | error |
+|---|---|
+| means x, z (y) | the chunk's extent / 4094 (/ 2046) |
+| logarithms of scale x, z (y) | the chunk's extent / 4094 (/ 2046); logarithms are clamped to [-20, 20] |
+| quats | a rotation of 0.28 degrees |
+| colour of degree 0 | the chunk's extent / 510 |
+| opacities | 1 / 510 |
+| higher coefficients | 1/64, and 3/128 close to 4 and -4, to which they are clamped |
+
+The frame is that of the standard PLY: not named, and ours is written as it is.
+"""
+
+from __future__ import annotations
+
+from math import exp
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dreamsplat.errors import FileProblem
+from dreamsplat.formats.atomic import read_bytes, replacing
+from dreamsplat.formats.morton import morton_order
+from dreamsplat.formats.smallest_three import HALF_RANGE, with_largest, without_largest
+from dreamsplat.spherical_harmonics import DC
+from dreamsplat.types import Gaussians
+
+CHUNK = 256
+"""Gaussians in a chunk; the last one may have fewer."""
+
+_VECTOR_BITS, _ROTATION_BITS, _COLOUR_BITS = (11, 10, 11), (10, 10, 10), (8, 8, 8, 8)  # from the highest bit down
+_RANGES = (("x", "y", "z"), ("scale_x", "scale_y", "scale_z"), ("r", "g", "b"))
+_BOUNDS = [f"{end}_{name}" for names in _RANGES for end in ("min", "max") for name in names]
+_PACKED = ["packed_position", "packed_rotation", "packed_scale", "packed_color"]
+_SCALE_RANGE = (exp(-20), exp(20))  # Other writers clamp to this; e^-20 is far below anything that shows.
+_LOG_SCALE_RANGE = (-87.0, 88.0)  # exp of these is still a normal float32.
+_SH_LIMIT = 4.0
+_LARGEST = float(np.finfo(np.float32).max)
+_HEADER_LIMIT = 1 << 16  # bytes; a degree-3 header has about 2,000.
+_TYPES = {"float": "<f4", "float32": "<f4", "uint": "<u4", "uint32": "<u4", "uchar": "u1", "uint8": "u1"}
+
+
+def is_compressed(content_header: bytes) -> bool:
+    """Whether a file that begins with these bytes is a compressed PLY rather than a standard one.
+
+    Args:
+        content_header: at least the whole PLY header; what follows it is not looked at.
+    """
+    header = content_header[:_HEADER_LIMIT].partition(b"end_header")[0]
+    return header.startswith(b"ply") and b"element chunk " in header and b" packed_position" in header
+
+
+def write(gaussians: Gaussians, path: Path) -> None:
+    """Write Gaussians as a compressed PLY, sorted by place; the same Gaussians always give the same bytes.
+
+    Raises:
+        FileProblem: if the file cannot be written.
+    """
+    means, scales, quats, opacities, sh = (
+        getattr(gaussians, name).float().cpu().numpy() for name in ("means", "scales", "quats", "opacities", "sh")
+    )
+    order = morton_order(means)
+    logs = np.log(scales.astype(np.float64).clip(*_SCALE_RANGE))
+    ranged = np.concatenate([means, logs, 0.5 + DC * sh[:, 0].astype(np.float64)], axis=1)[order]
+    bounds, units = _in_chunks(ranged)
+    largest, parts = without_largest(quats[order].astype(np.float64))
+    packed = [
+        _pack(units[:, :3], _VECTOR_BITS),
+        largest.astype(np.uint32) << np.uint32(30) | _pack(parts / (2 * HALF_RANGE) + 0.5, _ROTATION_BITS),
+        _pack(units[:, 3:6], _VECTOR_BITS),
+        _pack(np.column_stack([units[:, 6:], opacities[order]]), _COLOUR_BITS),
+    ]
+    rest = _sh_bytes(sh[:, 1:])[order].transpose(0, 2, 1).reshape(len(sh), 3 * (sh.shape[1] - 1))  # channel first
+    lines = ["ply", "format binary_little_endian 1.0"]
+    lines += [f"element chunk {len(bounds)}", *(f"property float {name}" for name in _BOUNDS)]
+    lines += [f"element vertex {len(sh)}", *(f"property uint {name}" for name in _PACKED)]
+    if rest.shape[1]:
+        lines += [f"element sh {len(sh)}", *(f"property uchar f_rest_{i}" for i in range(rest.shape[1]))]
+    header = "\n".join([*lines, "end_header", ""]).encode("ascii")
+    body = [bounds.astype("<f4").tobytes(), np.stack(packed, axis=1).astype("<u4").tobytes(), rest.tobytes()]
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"".join([header, *body]))
+
+
+def read(path: Path) -> Gaussians:
+    """Read a compressed PLY: float32, on the CPU; chunks without colour ranges, as old files have, mean [0, 1].
+
+    Raises:
+        FileProblem: if the file is missing, not such a PLY, truncated, or holds ranges that are not finite.
+    """
+    elements = _read_elements(path)
+    vertices, bounds = elements["vertex"], _read_bounds(path, elements["chunk"])
+    count = len(vertices)
+    if len(bounds) != -(-count // CHUNK):
+        _refuse(path, f"{len(bounds)} chunks for {count} vertices; expected one for each {CHUNK}")
+    position, rotation, scale, colour = (vertices[name] for name in _PACKED)
+    colours = _unpack(colour, _COLOUR_BITS)
+    units = [_unpack(position, _VECTOR_BITS), _unpack(scale, _VECTOR_BITS), colours[:, :3]]
+    low, high = (np.repeat(bounds[:, :, end], CHUNK, axis=0)[:count] for end in (0, 1))  # [N, 3 ranges, 3]
+    means, logs, rgb = (low[:, i] * (1 - unit) + high[:, i] * unit for i, unit in enumerate(units))
+    quats = with_largest(rotation >> np.uint32(30), (_unpack(rotation, _ROTATION_BITS) - 0.5) * (2 * HALF_RANGE))
+    sh = _read_sh(path, elements.get("sh"), (rgb - 0.5) / DC)
+    return Gaussians(
+        means=torch.from_numpy(means.astype(np.float32)),
+        scales=torch.from_numpy(np.exp(logs.clip(*_LOG_SCALE_RANGE)).astype(np.float32)),
+        quats=torch.from_numpy(quats.astype(np.float32)),
+        opacities=torch.from_numpy(colours[:, 3].astype(np.float32)),
+        sh=torch.from_numpy(sh),
+    )
+
+
+def _in_chunks(
+    values: NDArray[np.float64],  # [N, 9]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Ranges [C, 18] of chunks, each three minima before their maxima, and where values lie in them, [N, 9] in 0..1."""
+    chunks = -(-len(values) // CHUNK)
+    filled = np.minimum(np.arange(chunks * CHUNK), len(values) - 1)  # The last chunk repeats its last Gaussian.
+    blocks = values[filled].reshape(chunks, CHUNK, 9)
+    low, high = blocks.min(axis=1).astype(np.float32), blocks.max(axis=1).astype(np.float32)
+    start = np.repeat(low.astype(np.float64), CHUNK, axis=0)[: len(values)]
+    span = np.repeat(high.astype(np.float64), CHUNK, axis=0)[: len(values)] - start
+    units = ((values - start) / np.where(span > 0, span, 1)).clip(0, 1)
+    return np.stack([low.reshape(chunks, 3, 3), high.reshape(chunks, 3, 3)], axis=2).reshape(chunks, 18), units
+
+
+def _pack(
+    units: NDArray[np.floating],  # [N, k] in 0..1
+    bits: tuple[int, ...],  # k widths
+) -> NDArray[np.uint32]:
+    packed = np.zeros(len(units), dtype=np.uint32)
+    for column, width in zip(units.T, bits, strict=True):
+        packed = packed << np.uint32(width) | np.rint(column * (2**width - 1)).astype(np.uint32)
+    return packed
+
+
+def _unpack(
+    packed: NDArray[np.uint32],  # [N]
+    bits: tuple[int, ...],  # k widths
+) -> NDArray[np.float64]:  # [N, k] in 0..1
+    columns, shift = [], 0
+    for width in reversed(bits):
+        columns.append((packed >> np.uint32(shift) & np.uint32(2**width - 1)) / (2**width - 1))
+        shift += width
+    return np.stack(columns[::-1], axis=1)
+
+
+def _sh_bytes(
+    values: NDArray[np.float32],  # any shape
+) -> NDArray[np.uint8]:
+    """The nearest levels; 0 and 255 mean -4 and 4 themselves, the others the middles of 256 equal steps."""
+    steps = values.clip(-_SH_LIMIT, _SH_LIMIT) * np.float32(128 / _SH_LIMIT) + np.float32(128)
+    levels = steps.clip(1, 254).astype(np.uint8)  # Cut, not rounded: a level is the middle of its step.
+    levels[steps < 0.75] = 0
+    levels[steps > 255.25] = 255
+    return levels
+
+
+def _read_sh(
+    path: Path,
+    table: np.ndarray | None,  # [N] records
+    dc: NDArray[np.float64],  # [N, 3]
+) -> NDArray[np.float32]:  # [N, K, 3]
+    first = dc.clip(-_LARGEST, _LARGEST).astype(np.float32)[:, None]  # Ranges may reach where float32 ends.
+    if table is None:
+        return first
+    rest = len(table.dtype.names or ())
+    names = [f"f_rest_{i}" for i in range(rest)]
+    if rest not in (9, 24, 45) or table.dtype != np.dtype([(name, "u1") for name in names]):
+        _refuse(path, f"element sh: {rest} properties; expected 9, 24 or 45 uchar, f_rest_0 and so on")
+    if len(table) != len(dc):
+        _refuse(path, f"element sh: {len(table)} rows for {len(dc)} vertices; expected as many")
+    levels = ((np.arange(256) + 0.5) / 256 - 0.5) * (2 * _SH_LIMIT)
+    levels[[0, 255]] = -_SH_LIMIT, _SH_LIMIT
+    coefficients = levels.astype(np.float32)[table.view("u1").reshape(len(table), 3, rest // 3).transpose(0, 2, 1)]
+    return np.concatenate([first, coefficients], axis=1)
+
+
+def _read_bounds(
+    path: Path,
+    table: np.ndarray,  # [C] records
+) -> NDArray[np.float64]:
+    """Ranges [C, 3, 2, 3]: of position, logarithm of scale, colour; minimum, maximum; three axes."""
+    bounds = np.zeros((len(table), 18))
+    bounds[:, 15:] = 1  # What colours range over where the chunks do not say.
+    for column, name in enumerate(_BOUNDS):
+        if name in (table.dtype.names or ()):
+            bounds[:, column] = table[name]
+    if not np.isfinite(bounds).all():
+        _refuse(path, "a range of a chunk is NaN or infinite; the file is damaged")
+    bounds = bounds.reshape(-1, 3, 2, 3)
+    if len(bounds) and bounds[:, 1].max() > _LOG_SCALE_RANGE[1]:
+        _refuse(path, f"scales: {bounds[:, 1].max():.4g} is not the logarithm of a length; expected at most 88")
+    return bounds
+
+
+def _read_elements(path: Path) -> dict[str, np.ndarray]:
+    """Every element's records [count], one named field per property."""
+    content = read_bytes(path)
+    if not content.startswith((b"ply\n", b"ply\r\n")):
+        _refuse(path, "not a PLY file: it does not start with 'ply'")
+    end = content.find(b"end_header", 0, _HEADER_LIMIT)
+    start = content.find(b"\n", end, end + 12) + 1
+    if end < 0 or not start:
+        _refuse(path, "not a PLY file: its header has no end")
+    lines = content[:end].decode("ascii", errors="replace").splitlines()[1:]
+    layout = _parse_header(path, [line.split() for line in lines])
+    tables = {}
+    for name, (count, fields) in layout.items():
+        record = np.dtype(list(fields.items()))
+        if (needed := count * record.itemsize) > len(content) - start:
+            _refuse(path, f"truncated: {count} of '{name}' need {needed} bytes, the file has {len(content) - start}")
+        tables[name] = np.frombuffer(content, dtype=record, count=count, offset=start)
+        start += needed
+    return tables
+
+
+def _parse_header(path: Path, lines: list[list[str]]) -> dict[str, tuple[int, dict[str, str]]]:
+    """Element -> its number and the numpy types of its properties, in the file's order."""
+    formats = [words[1:] for words in lines if words[:1] == ["format"]]
+    if formats != [["binary_little_endian", "1.0"]]:
+        found = " ".join(formats[0])[:60] if formats else "no format line"
+        _refuse(path, f"{found}; only binary_little_endian 1.0 can be read, so convert the file first")
+    layout: dict[str, tuple[int, dict[str, str]]] = {}
+    fields: dict[str, str] = {}
+    for words in lines:
+        match words:
+            case ["element", name, number] if name not in layout:
+                if not (number.isascii() and number.isdigit()) or len(number) > 18:
+                    _refuse(path, f"'element {name[:40]} {number[:40]}' holds no number of them")
+                fields = {}
+                layout[name] = int(number), fields
+            case ["property", kind, name] if kind in _TYPES and name not in fields and layout:
+                fields[name] = _TYPES[kind]
+            case ["format" | "comment" | "obj_info", *_] | []:
+                pass
+            case _:
+                _refuse(path, f"'{' '.join(words)[:60]}' cannot stand in the header of a compressed PLY")
+    wanted = {("chunk", name): "<f4" for name in _BOUNDS[:12]} | {("vertex", name): "<u4" for name in _PACKED}
+    for (element, name), kind in wanted.items():
+        if layout.get(element, (0, {}))[1].get(name) != kind:
+            _refuse(path, f"not a compressed PLY: element '{element}' lacks {name}, or it is of another type")
+    return layout
+
+
+def _refuse(path: Path, reason: str) -> NoReturn:
+    raise FileProblem(f"{path}: {reason}.")

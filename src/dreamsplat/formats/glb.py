@@ -1,0 +1,190 @@
+"""Binary glTF with KHR_gaussian_splatting (ratified by Khronos in August 2026): the standard for splats in scenes.
+
+One mesh of one primitive of mode POINTS, float32 but for the fallback:
+
+| attribute | content |
+|---|---|
+| POSITION | centre |
+| KHR_gaussian_splatting:ROTATION | quaternion x y z w, length 1 |
+| KHR_gaussian_splatting:SCALE | standard deviations, as they are; drafts of the extension had logarithms |
+| KHR_gaussian_splatting:OPACITY | in [0, 1] |
+| KHR_gaussian_splatting:SH_DEGREE_l_COEF_n | R G B of coefficient n of degree l; l = 0: colour = 0.5 + 0.28209479 c |
+| COLOR_0 | uint16: the colour, decoded to linear light as glTF has it, and the opacity |
+
+COLOR_0 is what viewers without the extension show, as points. The frame is glTF's, +y up and front +z: ours is turned,
+coefficients included, and turned back when reading. Nothing is quantised; what comes back differs by float32 rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dreamsplat.errors import FileProblem
+from dreamsplat.formats import gltf
+from dreamsplat.formats.checked_json import shown
+from dreamsplat.formats.frame import Z_UP_TO_Y_UP, rotated
+from dreamsplat.spherical_harmonics import sh_to_rgb
+from dreamsplat.types import Gaussians
+
+_EXTENSION = "KHR_gaussian_splatting"
+_QUANTISATION = "KHR_mesh_quantization"  # Positions as whole numbers.
+_POINTS = 0
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+_UNIFORM = 1e-4  # How far a node's matrix may be from a rotation times a number, relative to that number.
+_PARTS = 500  # Meshes that the nodes of a file may show in all; turning each of them takes milliseconds.
+_SMALL_COUNT = 100_000  # Gaussians that a file may show whatever its own size; above, at most one for 4 bytes.
+
+
+def write(gaussians: Gaussians, path: Path) -> None:
+    """Write Gaussians as a .glb; the same Gaussians always give the same bytes.
+
+    Raises:
+        FileProblem: if there are no Gaussians, which glTF cannot say, or the file cannot be written.
+    """
+    if len(gaussians) == 0:
+        raise FileProblem(f"{path}: glTF cannot hold 0 Gaussians; expected at least 1, or save as .ply.")
+    turned = rotated(gaussians.to(device="cpu", dtype=torch.float32), Z_UP_TO_Y_UP)
+    quats = torch.nn.functional.normalize(turned.quats, dim=-1)
+    arrays = {
+        "POSITION": turned.means,
+        f"{_EXTENSION}:ROTATION": quats[:, [1, 2, 3, 0]],
+        f"{_EXTENSION}:SCALE": turned.scales,
+        f"{_EXTENSION}:OPACITY": turned.opacities[:, None],
+    }
+    arrays |= {name: turned.sh[:, k] for k, name in enumerate(_sh_names(gaussians.sh_degree))}
+    stored: dict[str, NDArray[Any]] = {name: array.numpy() for name, array in arrays.items()}
+    stored["COLOR_0"] = _fallback(turned)
+    attributes = {name: index for index, name in enumerate(stored)}
+    extension = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}
+    primitive = {"attributes": attributes, "mode": _POINTS, "extensions": {_EXTENSION: extension}}
+    document = {
+        "asset": {"version": "2.0", "generator": "dreamsplat"},
+        "extensionsUsed": [_EXTENSION],
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [primitive]}],
+    }
+    gltf.write(path, document, [np.ascontiguousarray(array) for array in stored.values()])
+
+
+def read(path: Path) -> Gaussians:
+    """Read all Gaussians of a .glb's scene, each mesh moved, turned and scaled by its nodes: float32, on the CPU.
+
+    Meshes without Gaussians are passed over. A scale of 0 is raised to the smallest float32, 1.2e-38.
+
+    Raises:
+        FileProblem: if the file is missing, damaged, holds no Gaussians, needs what cannot be read (compression,
+            linear colours, other kernels), or a node stretches or mirrors them.
+    """
+    glb = gltf.Glb.open(path)
+    for name in glb.listing(glb.json, "extensionsRequired"):
+        if name not in (_EXTENSION, _QUANTISATION):
+            glb.refuse(f"it needs the extension {shown(name)}, which cannot be read; save it without")
+    known: dict[tuple[int, int], Gaussians | None] = {}
+    placed: list[Gaussians] = []
+    count, most = 0, _SMALL_COUNT + len(glb.body) // 4
+    for mesh, world in glb.instances():
+        for index, primitive in enumerate(glb.listing(glb.item("meshes", mesh), "primitives")):
+            if (mesh, index) not in known:
+                known[mesh, index] = _read_primitive(glb, glb.mapping(primitive, "a primitive"))
+            if (splats := known[mesh, index]) is not None:
+                count += len(splats)
+                if count > most or len(placed) == _PARTS:
+                    glb.refuse(
+                        f"its nodes show more than {_PARTS} meshes or {most} Gaussians; join or drop some of them"
+                    )
+                placed.append(_placed(glb, splats, world))
+    if not placed:
+        glb.refuse(f"no Gaussians: none of its meshes in the scene has {_EXTENSION}")
+    return _together(placed)
+
+
+def _sh_names(degree: int) -> list[str]:
+    return [f"{_EXTENSION}:SH_DEGREE_{d}_COEF_{n}" for d in range(degree + 1) for n in range(2 * d + 1)]
+
+
+def _fallback(gaussians: Gaussians) -> NDArray[np.uint16]:
+    """COLOR_0 [N, 4]: linear light, as glTF wants it, and the opacity."""
+    srgb = sh_to_rgb(gaussians.sh[:, 0]).clamp(0, 1)
+    linear = torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)  # IEC 61966-2-1.
+    colours = torch.cat([linear, gaussians.opacities[:, None]], dim=1)
+    return (colours * 65535).round().numpy().astype(np.uint16)
+
+
+def _read_primitive(glb: gltf.Glb, primitive: dict[str, Any]) -> Gaussians | None:
+    """The Gaussians of a primitive in its own axes; None if it is of another kind."""
+    extensions = glb.mapping(primitive.get("extensions", {}), "extensions")
+    if _EXTENSION not in extensions:
+        return None
+    settings = glb.mapping(extensions[_EXTENSION], _EXTENSION)
+    for name in glb.mapping(settings.get("extensions", {}), "extensions"):
+        glb.refuse(f"its Gaussians use the extension {shown(name)}, which cannot be read; save it without")
+    for key, wanted in (("kernel", "ellipse"), ("colorSpace", "srgb_rec709_display")):
+        if settings.get(key) != wanted:
+            glb.refuse(f"{_EXTENSION}: {key} {shown(settings.get(key))}; expected {wanted}, so convert the file first")
+    if primitive.get("mode") != _POINTS or "indices" in primitive:
+        glb.refuse(
+            f"{_EXTENSION}: expected a primitive of mode 0 (points) without indices; save it with another writer"
+        )
+    attributes = glb.mapping(primitive.get("attributes"), "attributes")
+    degrees = [d for d in (1, 2, 3) if f"{_EXTENSION}:SH_DEGREE_{d}_COEF_0" in attributes]
+    names = {
+        "POSITION": 3,
+        f"{_EXTENSION}:ROTATION": 4,
+        f"{_EXTENSION}:SCALE": 3,
+        f"{_EXTENSION}:OPACITY": 1,
+        **dict.fromkeys(_sh_names(max(degrees, default=0)), 3),
+    }
+    if missing := [name for name in names if name not in attributes]:
+        glb.refuse(f"its Gaussians lack {', '.join(missing[:3])}{' ...' if missing[3:] else ''}")
+    columns = [glb.accessor(attributes[name], size) for name, size in names.items()]
+    if len({len(column) for column in columns}) != 1:
+        glb.refuse("its Gaussians' attributes differ in number; the file is damaged")
+    means, quats, scales, opacities, *sh = columns
+    if scales.size and scales.min() < 0:
+        glb.refuse("a SCALE is below 0: drafts of the extension held logarithms; save it with a newer writer")
+    if opacities.size and not (opacities.min() >= 0 and opacities.max() <= 1):
+        glb.refuse("an OPACITY is outside [0, 1]; the file is damaged")
+    lengths = np.linalg.norm(quats.astype(np.float64), axis=-1, keepdims=True)
+    if not lengths.all():
+        glb.refuse("a ROTATION is 0 0 0 0; the file is damaged")
+    return Gaussians(
+        means=torch.from_numpy(means),
+        scales=torch.from_numpy(scales.clip(_SMALLEST_SCALE)),
+        quats=torch.from_numpy((quats / lengths)[:, [3, 0, 1, 2]]).float(),
+        opacities=torch.from_numpy(opacities[:, 0]),
+        sh=torch.from_numpy(np.stack(sh, axis=1)),
+    )
+
+
+def _placed(glb: gltf.Glb, gaussians: Gaussians, world: NDArray[np.float64]) -> Gaussians:
+    """The Gaussians in our world, moved by a node's matrix [4, 4] to glTF's."""
+    linear = torch.from_numpy(np.ascontiguousarray(world[:3, :3]))
+    scale = float(torch.linalg.det(linear).abs() ** (1 / 3))
+    square = linear @ linear.mT - scale**2 * torch.eye(3, dtype=torch.float64)
+    if not scale > 0 or float(square.abs().max()) > _UNIFORM * scale**2 or torch.linalg.det(linear) < 0:
+        glb.refuse("a node stretches, mirrors or flattens its Gaussians; apply that in the program that saved the file")
+    u, _, vh = torch.linalg.svd(linear / scale)  # The nearest rotation: files hold float32.
+    turned = rotated(gaussians, Z_UP_TO_Y_UP.mT @ u @ vh)
+    shift = (Z_UP_TO_Y_UP.mT @ torch.from_numpy(np.ascontiguousarray(world[:3, 3]))).float()
+    means, scales = turned.means * scale + shift, (turned.scales * scale).clamp(min=_SMALLEST_SCALE)
+    if not bool(means.isfinite().all() and scales.isfinite().all()):
+        glb.refuse("a node moves or scales its Gaussians beyond float32; the file is damaged")
+    return replace(turned, means=means, scales=scales)
+
+
+def _together(parts: list[Gaussians]) -> Gaussians:
+    """All parts as one; coefficients that a part lacks are 0."""
+    most = max(part.sh.shape[1] for part in parts)
+    sh = [torch.nn.functional.pad(part.sh, (0, 0, 0, most - part.sh.shape[1])) for part in parts]
+    fields = {
+        name: torch.cat([getattr(part, name) for part in parts]) for name in ("means", "scales", "quats", "opacities")
+    }
+    return Gaussians(**fields, sh=torch.cat(sh))

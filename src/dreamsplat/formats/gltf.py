@@ -1,0 +1,214 @@
+"""Binary glTF 2.0 files (.glb): one JSON chunk, one of numbers, accessors that say which numbers are where, nodes.
+
+Only what lies inside the file is read, and every size is checked against it first. Khronos, glTF 2.0 specification,
+sections 3.5 (nodes), 3.6 (accessors) and 4 (the container).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dreamsplat.errors import FileProblem
+from dreamsplat.formats.atomic import read_bytes, replacing
+from dreamsplat.formats.checked_json import NUMBER_LIMIT, are_numbers, is_whole, parse, shown
+from dreamsplat.geometry import rotation_from_quats
+
+_MAGIC, _JSON, _BIN = b"glTF", b"JSON", b"BIN\0"
+_SIZE_LIMIT = 2**32 - 1  # bytes; the header holds 32 bits.
+_COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+_TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_TYPE_CODES = {np.dtype(kind): code for code, kind in _TYPES.items()}
+_ARRAY_BUFFER = 34962
+
+
+def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> None:
+    """Write a .glb whose accessor i is arrays[i], [count, 1 to 4]; whole numbers mean fractions of their type's range.
+
+    Args:
+        path: file to write or replace.
+        document: the JSON without accessors, bufferViews and buffers.
+        arrays: float32, uint8 or uint16, rows of 4, 8, 12 or 16 bytes, which keeps them aligned as the standard
+            wants; the first holds positions, and gets the bounds that it wants, too.
+
+    Raises:
+        FileProblem: if the file cannot be written, or would be 4 GiB or larger.
+    """
+    views, accessors, body = [], [], bytearray()
+    for index, array in enumerate(arrays):
+        kind = {size: name for name, size in _COMPONENTS.items()}[array.shape[1]]
+        accessor: dict[str, Any] = {"bufferView": index, "componentType": _TYPE_CODES[array.dtype], "count": len(array)}
+        accessor |= {"type": kind} | ({} if array.dtype.kind == "f" else {"normalized": True})
+        if index == 0:
+            accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
+        views.append({"buffer": 0, "byteOffset": len(body), "byteLength": array.nbytes, "target": _ARRAY_BUFFER})
+        accessors.append(accessor)
+        body += array.tobytes()
+    whole = {**document, "accessors": accessors, "bufferViews": views, "buffers": [{"byteLength": len(body)}]}
+    text = json.dumps(whole, separators=(",", ":"), allow_nan=False).encode()
+    text += b" " * (-len(text) % 4)
+    total = 12 + 8 + len(text) + 8 + len(body)
+    if total > _SIZE_LIMIT:
+        raise FileProblem(
+            f"{path}: {total} bytes; a .glb holds less than 4 GiB, so save as .ply or with fewer Gaussians."
+        )
+    header = struct.pack("<4sII", _MAGIC, 2, total)
+    with replacing(path) as temporary:
+        temporary.write_bytes(
+            b"".join([header, struct.pack("<I4s", len(text), _JSON), text, struct.pack("<I4s", len(body), _BIN), body])
+        )
+
+
+@dataclass(frozen=True)
+class Glb:
+    """A .glb being read; its methods refuse, with the file's name, whatever does not fit the standard."""
+
+    path: Path
+    """For messages."""
+    json: dict[str, Any]
+    """The JSON chunk."""
+    body: bytes
+    """The binary chunk; empty if there is none."""
+
+    @classmethod
+    def open(cls, path: Path) -> Glb:
+        """Read the container.
+
+        Raises:
+            FileProblem: if the file is missing, no binary glTF 2.0, truncated, or its JSON is damaged.
+        """
+        content = read_bytes(path)
+        bare = cls(path, {}, b"")
+        if len(content) < 12 or content[:4] != _MAGIC:
+            bare.refuse("not a .glb file: it does not start with 'glTF'")
+        _, version, total = struct.unpack_from("<4sII", content)
+        if version != 2:
+            bare.refuse(f"glTF version {version}; only 2 can be read, so convert the file first")
+        if total > len(content):
+            bare.refuse(f"truncated: the header says {total} bytes, the file has {len(content)}")
+        chunks: dict[bytes, bytes] = {}
+        start = 12
+        while start + 8 <= total:
+            size, kind = struct.unpack_from("<I4s", content, start)
+            if size > total - start - 8:
+                bare.refuse(f"a chunk of {size} bytes does not fit the file's {total}; it is damaged")
+            chunks.setdefault(kind, content[start + 8 : start + 8 + size])  # Of unknown kinds: to be ignored.
+            start += 8 + size
+        document = parse(chunks.get(_JSON, b""))
+        if document is None:
+            bare.refuse("its JSON chunk is missing or damaged")
+        return cls(path, document, chunks.get(_BIN, b""))
+
+    def item(self, kind: str, index: object) -> dict[str, Any]:
+        """Entry `index` of the top-level list `kind`, such as "meshes"."""
+        items = self.json.get(kind)
+        if not isinstance(items, list) or not isinstance(index, int) or not is_whole(index, 0, len(items) - 1):
+            self.refuse(f"{kind} {shown(index)} does not exist; the file is damaged")
+        return self.mapping(items[index], f"{kind} {index}")
+
+    def accessor(self, index: object, components: int) -> NDArray[np.float32]:
+        """The values [count, components] of an accessor; normalized whole numbers become fractions of their range."""
+        accessor = self.item("accessors", index)
+        if "bufferView" not in accessor or "sparse" in accessor:
+            self.refuse(f"accessor {index} is compressed or sparse; save the file without compression")
+        view = self.item("bufferViews", accessor["bufferView"])
+        code, shape = accessor.get("componentType"), accessor.get("type")
+        kind = _TYPES.get(code) if isinstance(code, int) else None
+        if kind is None or not isinstance(shape, str) or _COMPONENTS.get(shape) != components:
+            self.refuse(f"accessor {index} is {shown(shape)} of type {shown(code)}; expected {components} components")
+        if view.get("buffer") != 0 or "uri" in self.item("buffers", 0):
+            self.refuse(f"accessor {index} lies outside the file; save it as a single .glb")
+        dtype = np.dtype(kind)
+        count = self._whole(accessor, "count", None)
+        stride = self._whole(view, "byteStride", components * dtype.itemsize)
+        inside = self._whole(accessor, "byteOffset", 0)
+        start, length = self._whole(view, "byteOffset", 0), self._whole(view, "byteLength", None)
+        needed = inside + stride * max(0, count - 1) + components * dtype.itemsize
+        if not components * dtype.itemsize <= stride <= 252 or needed > length or start + length > len(self.body):
+            self.refuse(
+                f"accessor {index}: {shown(count)} values do not fit the file's bytes; it is damaged or cut short"
+            )
+        strides = (stride, dtype.itemsize)
+        values = np.ndarray((count, components), dtype, self.body, start + inside, strides).astype(np.float32)
+        if accessor.get("normalized") is True and dtype.kind != "f":
+            values = np.maximum(values / np.float32(np.iinfo(dtype).max), -1)
+        if not np.isfinite(values).all():
+            self.refuse(f"accessor {index}: a value is NaN or infinite; the file is damaged")
+        return values
+
+    def instances(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Every node with a mesh, in its scene's order: the mesh's index and the matrix [4, 4] from it to the world."""
+        waiting = [(root, np.eye(4)) for root in reversed(self._roots())]
+        seen: set[int] = set()
+        while waiting:
+            index, above = waiting.pop()
+            node = self.item("nodes", index)
+            if index in seen:
+                self.refuse(f"node {index} is reached twice; nodes must form trees, so the file is damaged")
+            seen.add(index)
+            world = above @ self._local(node, index)
+            if not np.abs(world).max() < NUMBER_LIMIT:
+                self.refuse(f"node {index} is moved or scaled beyond all bounds; the file is damaged")
+            if "mesh" in node:
+                self.item("meshes", node["mesh"])
+                yield node["mesh"], world
+            waiting += [(child, world) for child in reversed(self.listing(node, "children"))]
+
+    def listing(self, owner: dict[str, Any], key: str) -> list[Any]:
+        """The list under a key; empty if there is none."""
+        found = owner.get(key, [])
+        if not isinstance(found, list):
+            self.refuse(f"{key} is no list; the file is damaged")
+        return found
+
+    def mapping(self, value: object, name: str) -> dict[str, Any]:
+        """The value, if it is a JSON object."""
+        if not isinstance(value, dict):
+            self.refuse(f"{name} is no JSON object; the file is damaged")
+        return value
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise the FileProblem that names the file."""
+        raise FileProblem(f"{self.path}: {reason}.")
+
+    def _roots(self) -> list[Any]:
+        """The nodes at the top: of the scene to show or, where the file has none, all that are nobody's children."""
+        if self.json.get("scenes"):
+            return self.listing(self.item("scenes", self.json.get("scene", 0)), "nodes")
+        nodes = self.listing(self.json, "nodes")
+        children = [self.listing(self.mapping(node, f"node {i}"), "children") for i, node in enumerate(nodes)]
+        below = {child for each in children for child in each if type(child) is int}
+        return [index for index in range(len(nodes)) if index not in below]
+
+    def _local(self, node: dict[str, Any], index: int) -> NDArray[np.float64]:
+        """A node's matrix [4, 4] to its parent."""
+        if "matrix" in node:
+            return self._numbers(node, "matrix", np.eye(4).ravel()).reshape(4, 4).T  # column by column in the file
+        x, y, z, w = self._numbers(node, "rotation", np.array([0.0, 0, 0, 1]))
+        if not np.linalg.norm([x, y, z, w]) > 1e-6:
+            self.refuse(f"node {index}: its rotation is 0 0 0 0; the file is damaged")
+        turn = rotation_from_quats(torch.tensor([w, x, y, z], dtype=torch.float64)).numpy()
+        local = np.eye(4)
+        local[:3, :3] = turn * self._numbers(node, "scale", np.ones(3))
+        local[:3, 3] = self._numbers(node, "translation", np.zeros(3))
+        return local
+
+    def _numbers(self, owner: dict[str, Any], key: str, default: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = owner.get(key, default.tolist())
+        if not are_numbers(values) or len(values) != len(default):
+            self.refuse(f"{key} is no list of {len(default)} numbers; the file is damaged")
+        return np.array(values, dtype=np.float64)
+
+    def _whole(self, owner: dict[str, Any], key: str, default: int | None) -> int:
+        value = owner.get(key, default)
+        if not is_whole(value, 0, _SIZE_LIMIT):
+            self.refuse(f"{key} is {shown(value)}; expected a whole number of at least 0, so the file is damaged")
+        return value

@@ -1,0 +1,115 @@
+"""The .splat file of web viewers (antimatter15/splat): 32 bytes per Gaussian, no header, no spherical harmonics.
+
+| bytes | content | error of a round trip |
+|---|---|---|
+| 0..11 | centre x y z, float32, world units | none |
+| 12..23 | standard deviations, float32, world units | none |
+| 24..27 | R G B A, 1/255: display colour of degree 0, opacity | 1/510; colours outside [0, 1] are clamped |
+| 28..31 | quaternion w x y z as 128 + 128 q, rounded | 1/256 per component, under 1 degree of rotation |
+
+Of the two quaternions of a rotation the one whose largest component is negative is written: -1 has a code, +1 has not,
+and some viewers do not normalise. Gaussians are ordered by volume times opacity, largest first, because viewers show
+what has arrived so far; equals keep their order. Colour by direction is dropped, with a warning.
+
+The file names no frame of reference: ours has +z up and the front towards -y.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+
+from dreamsplat.errors import FileProblem
+from dreamsplat.formats.atomic import read_bytes, replacing
+from dreamsplat.spherical_harmonics import rgb_to_sh, sh_to_rgb
+from dreamsplat.types import Gaussians
+
+_log = logging.getLogger(__name__)
+
+_RECORD = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("quats", "u1", 4)])
+_OTHER_FORMATS = {
+    b"ply\n": ".ply", b"ply\r": ".ply", b"glTF": ".glb", b"NGSP": ".spz", b"\x1f\x8b\x08\x00": ".spz",
+    b"PK\x03\x04": ".sog",
+}  # fmt: skip
+"""First bytes of files that people rename: as a coordinate, each would be absurdly large or small."""
+
+
+def write(gaussians: Gaussians, path: Path) -> None:
+    """Write Gaussians as .splat; the same Gaussians always give the same bytes.
+
+    Raises:
+        FileProblem: if the file cannot be written.
+    """
+    if gaussians.sh_degree:
+        _log.warning(
+            "%s: .splat holds no colour by direction; degree 0 of %d is kept. Write .ply or .spz to keep all.",
+            path, gaussians.sh_degree,
+        )  # fmt: skip
+    means, scales, quats, opacities, rgb = (
+        values.float().cpu().numpy()
+        for values in (gaussians.means, gaussians.scales, gaussians.quats, gaussians.opacities,
+                       sh_to_rgb(gaussians.sh[:, 0].float()))
+    )  # fmt: skip
+    table = np.empty(len(means), dtype=_RECORD)
+    table["means"], table["scales"] = means, scales
+    table["rgba"] = _to_bytes(255 * np.concatenate([rgb, opacities[:, None]], axis=1))
+    table["quats"] = _to_bytes(128 + 128 * _largest_negative(quats))
+    importance = scales.astype(np.float64).prod(axis=1) * opacities
+    with replacing(path) as temporary:
+        temporary.write_bytes(table[np.argsort(-importance, kind="stable")].tobytes())
+
+
+def read(path: Path) -> Gaussians:
+    """Read a .splat file: float32, on the CPU, degree 0. An empty file holds no Gaussians.
+
+    Scales of 0, which some writers make of tiny ones, are raised to the smallest normal float32.
+
+    Raises:
+        FileProblem: if the file is missing, its size is no multiple of 32 bytes, it begins like another format, or it
+            holds a value that cannot be used.
+    """
+    content = read_bytes(path)
+    if content[:4] in _OTHER_FORMATS:
+        _refuse(path, f"begins like a {_OTHER_FORMATS[content[:4]]} file; give it that suffix")
+    if len(content) % _RECORD.itemsize:
+        _refuse(path, f"{len(content)} bytes, expected a multiple of 32; it is truncated or no .splat file")
+    table = np.frombuffer(content, dtype=_RECORD)
+    means, scales = table["means"].copy(), table["scales"].copy()
+    quats = (table["quats"].astype(np.float32) - 128) / 128
+    _require(path, np.isfinite(means), "the centre of Gaussian {} is NaN or infinite")
+    _require(path, np.isfinite(scales) & (scales >= 0), "a scale of Gaussian {} is negative, NaN or infinite")
+    _require(path, (table["quats"] != 128).any(axis=1, keepdims=True), "the quaternion of Gaussian {} is 0 0 0 0")
+    rgba = table["rgba"].astype(np.float32) / 255
+    return Gaussians(
+        means=torch.from_numpy(means),
+        scales=torch.from_numpy(scales.clip(np.finfo(np.float32).tiny)),
+        quats=torch.from_numpy(quats / np.linalg.norm(quats, axis=1, keepdims=True)),
+        opacities=torch.from_numpy(rgba[:, 3].copy()),
+        sh=rgb_to_sh(torch.from_numpy(rgba[:, None, :3].copy())),
+    )
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    return values.round().clip(0, 255).astype(np.uint8)
+
+
+def _largest_negative(
+    quats: np.ndarray,  # [N, 4]
+) -> np.ndarray:
+    """The same rotations as quaternions [N, 4] of length 1 whose component farthest from 0 is negative."""
+    place = np.abs(quats).argmax(axis=1)[:, None]
+    scaled = quats.astype(np.float64) / -np.take_along_axis(quats, place, axis=1)  # Safe for the tiniest lengths too.
+    return scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+
+
+def _require(path: Path, holds: np.ndarray, complaint: str) -> None:
+    if not holds.all():
+        _refuse(path, complaint.format(int((~holds).any(axis=1).argmax())) + "; the file is damaged or no .splat file")
+
+
+def _refuse(path: Path, reason: str) -> NoReturn:
+    raise FileProblem(f"{path}: {reason}.")

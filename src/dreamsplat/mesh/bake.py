@@ -1,0 +1,134 @@
+"""Colours for the vertices of a surface, taken from our own renderings of the Gaussians all around it.
+
+A camera counts for a vertex by how squarely it sees it, and only if the vertex lies at the depth that was rendered
+there: behind that it is hidden. Vertices that no camera sees get the mean colour of the Gaussians beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi, sqrt, tan
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample, max_pool2d, normalize
+
+from dreamsplat.errors import InvalidInput
+from dreamsplat.geometry import look_at, nearest_neighbours, rotation_from_quats
+from dreamsplat.render import render
+from dreamsplat.spherical_harmonics import sh_to_rgb
+from dreamsplat.types import Cameras, Gaussians, Rendering
+
+_FOV_Y = pi / 6
+_CHUNK = 4  # Cameras rendered at a time.
+_RIM = 1 / 128  # Of a picture's width: how far from the edge of what hides it a vertex counts as seen.
+_SKIN = 1 / 32  # Of the object's size: how far the rendered depth of a soft skin may lie from its surface.
+_NEIGHBOURS = 8  # Gaussians that colour a vertex which no camera sees.
+_SEEN = 1e-3  # Weight from which the cameras decide alone: a vertex seen by one of them at a slant of 80 degrees.
+
+
+@dataclass(frozen=True)
+class BakeSettings:
+    """How colours are taken from renderings."""
+
+    views: int = 48
+    """Cameras, evenly spread over the sphere around the object."""
+    size: int = 512
+    """Width and height of their pictures, px."""
+    sharpness: float = 4.0
+    """Power of the cosine between the vertex's normal and the view in the weight of a camera; more: fewer cameras
+    mix, so details stay sharp."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not (1 <= self.views <= 1000 and 16 <= self.size <= 8192 and self.sharpness >= 0):
+            raise InvalidInput(f"{self}: expected 1 to 1000 views of 16 to 8192 px, and sharpness >= 0.")
+
+
+def cameras_around(
+    vertices: Tensor,  # [V, 3]
+    count: int,
+    size: int,  # px
+) -> Cameras:
+    """Cameras on a sphere that each see all the vertices, the first from high up, the last from far below."""
+    low, high = vertices.amin(dim=0), vertices.amax(dim=0)
+    centre = (low + high) / 2
+    radius = float((vertices - centre).norm(dim=1).max())
+    # A Fibonacci lattice: equal steps in height, turned by the golden angle.
+    i = torch.arange(count, dtype=vertices.dtype)
+    height = 1 - (2 * i + 1) / count
+    turn = i * (pi * (3 - sqrt(5)))
+    around = (1 - height**2).sqrt()
+    outward = torch.stack([around * turn.cos(), around * turn.sin(), height], dim=1)
+    distance = 1.05 * radius / torch.sin(torch.tensor(_FOV_Y / 2))
+    focal_px = 0.5 * size / tan(_FOV_Y / 2)
+    intrinsics = vertices.new_tensor([[focal_px, 0, size / 2], [0, focal_px, size / 2], [0, 0, 1]])
+    return Cameras(look_at(centre + distance * outward, centre), intrinsics.expand(count, 3, 3), size, size)
+
+
+def bake_colours(
+    gaussians: Gaussians,
+    vertices: Tensor,  # [V, 3] world
+    normals: Tensor,  # [V, 3]
+    settings: BakeSettings,
+) -> Tensor:
+    """Display colours [V, 3] in [0, 1].
+
+    Args:
+        gaussians: The object, float32; on the device that is to render.
+        vertices: Points on its surface.
+        normals: Outward, of length 1.
+        settings: Which renderings.
+    """
+    device = gaussians.means.device
+    cameras = cameras_around(vertices, settings.views, settings.size)
+    skin = _SKIN * float((vertices.amax(dim=0) - vertices.amin(dim=0)).max())
+    colours, weights = torch.zeros_like(vertices), torch.zeros_like(vertices[:, :1])
+    for start in range(0, settings.views, _CHUNK):
+        part = cameras.rows(torch.arange(start, min(start + _CHUNK, settings.views)))
+        with torch.no_grad():
+            pictures = _pictures(render(gaussians, part.to(device)).to("cpu"))
+        for pose, intrinsics, picture in zip(part.world_to_camera, part.intrinsics, pictures, strict=True):
+            positions = vertices @ pose[:3, :3].T + pose[:3, 3]
+            place = positions[:, :2] / positions[:, 2:] * (intrinsics[0, 0] / (settings.size / 2))  # [-1, 1]
+            sampled = grid_sample(picture[None], place[None, None], align_corners=False)[0, :, 0].T  # [V, 5]
+            colour, near, far = sampled.split([3, 1, 1], dim=1)
+            off = torch.maximum(positions[:, 2:] - near, far - positions[:, 2:]) / skin
+            facing = -(normals @ pose[:3, :3].T * normalize(positions, dim=1)).sum(dim=1, keepdim=True)
+            weight = facing.clamp(min=0) ** settings.sharpness * torch.exp(-0.5 * off**2)
+            colours += weight * colour
+            weights += weight
+    unseen = weights[:, 0] < _SEEN
+    colours = colours / weights.clamp(min=_SEEN)
+    if bool(unseen.any()):
+        colours[unseen] = _colours_beside(gaussians.to("cpu"), vertices[unseen])
+    return colours.clamp(0, 1)
+
+
+def _pictures(seen: Rendering) -> Tensor:
+    """Of each camera [C, 5, H, W]: the colour without background, and the least and greatest depth nearby.
+
+    Where there is no object the depth is 0, in front of everything: so a vertex beside an outline, where a picture
+    mixes what lies behind each other, agrees with neither depth.
+    """
+    alpha = seen.alpha[:, None]
+    there = alpha >= 0.5
+    depth = torch.where(there, seen.depth[:, None] / alpha, 0)
+    rgb = torch.where(there, seen.rgb.permute(0, 3, 1, 2) / alpha, 0)
+    rim = max(1, round(_RIM * depth.shape[-1]))
+    near, far = (sign * max_pool2d(sign * depth, 2 * rim + 1, stride=1, padding=rim) for sign in (-1, 1))
+    return torch.cat([rgb, near, far], dim=1)
+
+
+def _colours_beside(
+    gaussians: Gaussians,
+    points: Tensor,  # [M, 3]
+) -> Tensor:
+    """Mean colours [M, 3], without view dependence, of the nearest Gaussians by their density at the points."""
+    count = min(_NEIGHBOURS, len(gaussians))
+    _, near = nearest_neighbours(gaussians.means, points, count)  # [M, k]
+    offset = points[:, None] - gaussians.means[near]
+    own = torch.einsum("mkij,mki->mkj", rotation_from_quats(gaussians.quats)[near], offset)
+    opacities = gaussians.opacities[near].clamp(min=1e-6)  # Some colour, even where nothing beside it shows.
+    log_density = opacities.log() - 0.5 * ((own / gaussians.scales[near]) ** 2).sum(dim=2)
+    return (log_density.softmax(dim=1)[..., None] * sh_to_rgb(gaussians.sh[near, 0])).sum(dim=1)

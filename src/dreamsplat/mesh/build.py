@@ -1,0 +1,39 @@
+"""Gaussians to a coloured mesh, for programs that know only triangles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from dreamsplat.mesh.bake import BakeSettings, bake_colours
+from dreamsplat.mesh.surface import SurfaceSettings, extract_surface
+from dreamsplat.mesh.triangles import Mesh, vertex_normals
+from dreamsplat.types import Gaussians
+
+
+@dataclass(frozen=True)
+class MeshSettings:
+    """How a mesh is made."""
+
+    surface: SurfaceSettings = field(default_factory=SurfaceSettings)
+    """Its shape."""
+    bake: BakeSettings = field(default_factory=BakeSettings)
+    """Its colours."""
+
+
+def mesh_of(gaussians: Gaussians, settings: MeshSettings | None = None) -> Mesh:
+    """A closed triangle mesh of an object, with the colours that the Gaussians show: float32, on the CPU.
+
+    The same Gaussians always give the same mesh. Pictures are rendered on the device of the Gaussians.
+
+    Raises:
+        InvalidInput: if the Gaussians are nowhere dense enough for a surface.
+        MissingDependency: without scikit-image.
+    """
+    settings = settings or MeshSettings()
+    gaussians = gaussians.detach().to(torch.float32)
+    surface, triangles = extract_surface(gaussians, settings.surface)
+    vertices, faces = torch.from_numpy(surface).float(), torch.from_numpy(triangles)
+    rgb = bake_colours(gaussians, vertices, vertex_normals(vertices, faces), settings.bake)
+    return Mesh(vertices, faces, rgb)
