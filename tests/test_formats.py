@@ -72,6 +72,12 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, random_gaussians, suffix):
     assert (tmp_path / f"asset{suffix}").read_bytes() == first
 
 
+def test_a_compressed_ply_is_known_by_its_header_whatever_its_name(tmp_path, random_gaussians):
+    save(random_gaussians(300, 1), tmp_path / "a.compressed.ply")
+    (tmp_path / "a.compressed.ply").rename(tmp_path / "b.ply")
+    assert len(load(tmp_path / "b.ply")) == 300
+
+
 def test_a_format_that_is_only_written_is_refused_with_those_that_can_be_read(tmp_path, random_gaussians):
     save(random_gaussians(3), tmp_path / "page.html")
     with pytest.raises(FileProblem, match=r"only written.*\.ply"):

@@ -14,6 +14,7 @@ import torch
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.formats import compressed_ply, glb, html, ply, sog, splat, spz
+from dreamsplat.formats.atomic import read_start
 from dreamsplat.types import Gaussians
 
 
@@ -29,8 +30,14 @@ class Format:
     """Reads it back: float32, on the CPU. None: such a file is written only."""
 
 
+def _read_any_ply(path: Path) -> Gaussians:
+    """A standard PLY, or a compressed one under that name, as other programs write them."""
+    compressed = path.is_file() and compressed_ply.is_compressed(read_start(path))
+    return compressed_ply.read(path) if compressed else ply.read(path)
+
+
 FORMATS: dict[str, Format] = {
-    ".ply": Format("standard 3D Gaussian splatting PLY", ply.write, ply.read),
+    ".ply": Format("standard 3D Gaussian splatting PLY", ply.write, _read_any_ply),
     ".compressed.ply": Format("PlayCanvas' compressed PLY", compressed_ply.write, compressed_ply.read),
     ".glb": Format("glTF with KHR_gaussian_splatting", glb.write, glb.read),
     ".html": Format("a page that shows the asset", html.write, None),

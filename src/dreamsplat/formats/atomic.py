@@ -41,8 +41,18 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         FileProblem: if it does not exist, is a folder, or may not be read.
     """
+    return read_start(path, -1)
+
+
+def read_start(path: Path, count: int = 1 << 16) -> bytes:
+    """The first `count` bytes of a file, or as many as it has; -1 for all.
+
+    Raises:
+        FileProblem: if it does not exist, is a folder, or may not be read.
+    """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(count)
     except FileNotFoundError as error:
         raise FileProblem(f"{path}: no such file. Check the path.") from error
     except OSError as error:
