@@ -302,4 +302,6 @@ def _rgb(path: Path, columns: dict[str, _Column], properties: _Properties) -> Te
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:
-    raise FileProblem(f"{path}: {reason}.")
+    # What a stranger's file says must not reach a terminal as a command.
+    shown = "".join(letter if letter.isprintable() else "?" for letter in reason)
+    raise FileProblem(f"{path}: {shown}.")
