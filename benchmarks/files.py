@@ -32,7 +32,7 @@ from dreamsplat.formats import FORMATS, load, save
 class FilesBenchmark:
     """Time the file formats."""
 
-    suffixes: tuple[str, ...] = tuple(FORMATS)
+    suffixes: tuple[str, ...] = tuple(suffix for suffix in FORMATS if FORMATS[suffix].read)
     """Which formats."""
     count: int = 1_000_000
     """Gaussians in the file."""
