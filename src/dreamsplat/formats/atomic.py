@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from dreamsplat.errors import FileProblem
 
@@ -57,6 +58,12 @@ def read_start(path: Path, count: int = 1 << 16) -> bytes:
         raise FileProblem(f"{path}: no such file. Check the path.") from error
     except OSError as error:
         raise FileProblem(f"{path}: cannot be read ({error.strerror}). Expected a readable file.") from error
+
+
+def refuse(path: Path, reason: str) -> NoReturn:
+    """Raise FileProblem; what a stranger's file says must not reach a terminal as a command."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in reason)
+    raise FileProblem(f"{path}: {shown}.")
 
 
 def _umask() -> int:

@@ -26,14 +26,12 @@ from __future__ import annotations
 
 from math import exp
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamsplat.errors import FileProblem
-from dreamsplat.formats.atomic import read_bytes, replacing
+from dreamsplat.formats.atomic import read_bytes, refuse, replacing
 from dreamsplat.formats.morton import morton_order
 from dreamsplat.formats.smallest_three import HALF_RANGE, with_largest, without_largest
 from dreamsplat.spherical_harmonics import DC
@@ -106,7 +104,7 @@ def read(path: Path) -> Gaussians:
     vertices, bounds = elements["vertex"], _read_bounds(path, elements["chunk"])
     count = len(vertices)
     if len(bounds) != -(-count // CHUNK):
-        _refuse(path, f"{len(bounds)} chunks for {count} vertices; expected one for each {CHUNK}")
+        refuse(path, f"{len(bounds)} chunks for {count} vertices; expected one for each {CHUNK}")
     position, rotation, scale, colour = (vertices[name] for name in _PACKED)
     colours = _unpack(colour, _COLOUR_BITS)
     units = [_unpack(position, _VECTOR_BITS), _unpack(scale, _VECTOR_BITS), colours[:, :3]]
@@ -180,9 +178,9 @@ def _read_sh(
     rest = len(table.dtype.names or ())
     names = [f"f_rest_{i}" for i in range(rest)]
     if rest not in (9, 24, 45) or table.dtype != np.dtype([(name, "u1") for name in names]):
-        _refuse(path, f"element sh: {rest} properties; expected 9, 24 or 45 uchar, f_rest_0 and so on")
+        refuse(path, f"element sh: {rest} properties; expected 9, 24 or 45 uchar, f_rest_0 and so on")
     if len(table) != len(dc):
-        _refuse(path, f"element sh: {len(table)} rows for {len(dc)} vertices; expected as many")
+        refuse(path, f"element sh: {len(table)} rows for {len(dc)} vertices; expected as many")
     levels = ((np.arange(256) + 0.5) / 256 - 0.5) * (2 * _SH_LIMIT)
     levels[[0, 255]] = -_SH_LIMIT, _SH_LIMIT
     coefficients = levels.astype(np.float32)[table.view("u1").reshape(len(table), 3, rest // 3).transpose(0, 2, 1)]
@@ -198,12 +196,13 @@ def _read_bounds(
     bounds[:, 15:] = 1  # What colours range over where the chunks do not say.
     for column, name in enumerate(_BOUNDS):
         if name in (table.dtype.names or ()):
-            bounds[:, column] = table[name]
+            with np.errstate(invalid="ignore"):  # a signalling NaN, refused below
+                bounds[:, column] = table[name]
     if not np.isfinite(bounds).all():
-        _refuse(path, "a range of a chunk is NaN or infinite; the file is damaged")
+        refuse(path, "a range of a chunk is NaN or infinite; the file is damaged")
     bounds = bounds.reshape(-1, 3, 2, 3)
     if len(bounds) and bounds[:, 1].max() > _LOG_SCALE_RANGE[1]:
-        _refuse(path, f"scales: {bounds[:, 1].max():.4g} is not the logarithm of a length; expected at most 88")
+        refuse(path, f"scales: {bounds[:, 1].max():.4g} is not the logarithm of a length; expected at most 88")
     return bounds
 
 
@@ -211,18 +210,18 @@ def _read_elements(path: Path) -> dict[str, np.ndarray]:
     """Every element's records [count], one named field per property."""
     content = read_bytes(path)
     if not content.startswith((b"ply\n", b"ply\r\n")):
-        _refuse(path, "not a PLY file: it does not start with 'ply'")
+        refuse(path, "not a PLY file: it does not start with 'ply'")
     end = content.find(b"end_header", 0, _HEADER_LIMIT)
     start = content.find(b"\n", end, end + 12) + 1
     if end < 0 or not start:
-        _refuse(path, "not a PLY file: its header has no end")
+        refuse(path, "not a PLY file: its header has no end")
     lines = content[:end].decode("ascii", errors="replace").splitlines()[1:]
     layout = _parse_header(path, [line.split() for line in lines])
     tables = {}
     for name, (count, fields) in layout.items():
         record = np.dtype(list(fields.items()))
         if (needed := count * record.itemsize) > len(content) - start:
-            _refuse(path, f"truncated: {count} of '{name}' need {needed} bytes, the file has {len(content) - start}")
+            refuse(path, f"truncated: {count} of '{name}' need {needed} bytes, the file has {len(content) - start}")
         tables[name] = np.frombuffer(content, dtype=record, count=count, offset=start)
         start += needed
     return tables
@@ -233,14 +232,14 @@ def _parse_header(path: Path, lines: list[list[str]]) -> dict[str, tuple[int, di
     formats = [words[1:] for words in lines if words[:1] == ["format"]]
     if formats != [["binary_little_endian", "1.0"]]:
         found = " ".join(formats[0])[:60] if formats else "no format line"
-        _refuse(path, f"{found}; only binary_little_endian 1.0 can be read, so convert the file first")
+        refuse(path, f"{found}; only binary_little_endian 1.0 can be read, so convert the file first")
     layout: dict[str, tuple[int, dict[str, str]]] = {}
     fields: dict[str, str] = {}
     for words in lines:
         match words:
             case ["element", name, number] if name not in layout:
                 if not (number.isascii() and number.isdigit()) or len(number) > 18:
-                    _refuse(path, f"'element {name[:40]} {number[:40]}' holds no number of them")
+                    refuse(path, f"'element {name[:40]} {number[:40]}' holds no number of them")
                 fields = {}
                 layout[name] = int(number), fields
             case ["property", kind, name] if kind in _TYPES and name not in fields and layout:
@@ -248,13 +247,9 @@ def _parse_header(path: Path, lines: list[list[str]]) -> dict[str, tuple[int, di
             case ["format" | "comment" | "obj_info", *_] | []:
                 pass
             case _:
-                _refuse(path, f"'{' '.join(words)[:60]}' cannot stand in the header of a compressed PLY")
+                refuse(path, f"'{' '.join(words)[:60]}' cannot stand in the header of a compressed PLY")
     wanted = {("chunk", name): "<f4" for name in _BOUNDS[:12]} | {("vertex", name): "<u4" for name in _PACKED}
     for (element, name), kind in wanted.items():
         if layout.get(element, (0, {}))[1].get(name) != kind:
-            _refuse(path, f"not a compressed PLY: element '{element}' lacks {name}, or it is of another type")
+            refuse(path, f"not a compressed PLY: element '{element}' lacks {name}, or it is of another type")
     return layout
-
-
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise FileProblem(f"{path}: {reason}.")

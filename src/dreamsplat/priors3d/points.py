@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dreamsplat import formats
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.formats.atomic import read_bytes
+from dreamsplat.formats.atomic import read_bytes, refuse
 from dreamsplat.priors3d.base import AbstractCloudPrior
 from dreamsplat.priors3d.mesh_surface import GREY, Surface, polygon_patch, read_mesh, sample_surface, triangle_areas
 from dreamsplat.spherical_harmonics import sh_to_rgb
@@ -167,12 +167,12 @@ def read_ply(path: Path) -> PointCloud | Surface:
     end = content.find(b"end_header", 0, 1 << 16)
     newline = content.find(b"\n", end, end + 12)
     if not content.startswith((b"ply\n", b"ply\r\n")) or end < 0 or newline < 0:
-        _refuse(path, "not a PLY file, or its header has no end")
+        refuse(path, "not a PLY file, or its header has no end")
     lines = [line.split() for line in content[:end].decode("ascii", errors="replace").splitlines()[1:]]
     order, elements = _parse_header(path, lines)
     properties = elements.get("vertex", (0, {}))[1]
     if not {"x", "y", "z"} <= _single(properties):
-        _refuse(path, "its header declares no vertices with x, y and z")
+        refuse(path, "its header declares no vertices with x, y and z")
     if "f_dc_0" in properties:
         return _read_gaussians(path)
     if any(line[:2] == ["comment", "TextureFile"] for line in lines):
@@ -211,9 +211,9 @@ def _parse_header(path: Path, lines: list[list[str]]) -> tuple[str, dict[str, tu
             case ["comment" | "obj_info", *_] | []:
                 pass
             case _:
-                _refuse(path, f"its header has an unknown line {' '.join(words)[:60]!r}")
+                refuse(path, f"its header has an unknown line {' '.join(words)[:60]!r}")
     if order is None:
-        _refuse(path, "its header names no format")
+        refuse(path, "its header names no format")
     return order, elements
 
 
@@ -228,7 +228,7 @@ class _Body:
                     warnings.simplefilter("error")  # numpy warns, and stops, at a word that is no number.
                     self.content = np.fromstring(content.decode("ascii", errors="replace"), sep=" ").tobytes()
             except (ValueError, DeprecationWarning):
-                _refuse(path, "a word after its header is no number")
+                refuse(path, "a word after its header is no number")
 
     def element(self, count: int, properties: _Properties) -> dict[str, _Column]:
         """The values of each property."""
@@ -246,7 +246,7 @@ class _Body:
             if all(bool((length == width).all()) for length, width in zip(lengths, widths, strict=True)):
                 return {name: column for name, column in zip(properties, values, strict=True)}
         if _single(properties) == properties.keys():
-            _refuse(self.path, f"truncated: it ends before the last of {count} records")
+            refuse(self.path, f"truncated: it ends before the last of {count} records")
         self.at = start
         records = [self._record(properties) for _ in range(count)]
         return {name: [record[name] for record in records] for name in properties}
@@ -256,14 +256,14 @@ class _Body:
         for name, (kind, length_kind) in properties.items():
             length = 1 if length_kind is None else self._one(length_kind, 1)[0]
             if not 0 <= length <= len(self.content):
-                _refuse(self.path, f"a list '{name[:40]}' of length {length}; the file is damaged")
+                refuse(self.path, f"a list '{name[:40]}' of length {length}; the file is damaged")
             values[name] = self._one(kind, int(length))
         return values
 
     def _one(self, kind: str, width: int) -> NDArray[Any]:
         taken = self._take([(kind, width)], 1)
         if taken is None:
-            _refuse(self.path, "truncated: it ends within a record")
+            refuse(self.path, "truncated: it ends within a record")
         return taken[0][0]
 
     def _take(self, fields: list[tuple[str, int]], rows: int) -> list[NDArray[Any]] | None:
@@ -297,11 +297,5 @@ def _rgb(path: Path, columns: dict[str, _Column], properties: _Properties) -> Te
     tops = [{"f4": 1, "f8": 1, "u2": 65535}.get(properties[name][0], 255) for name in names]
     rgb = _stack(columns, names) / torch.tensor(tops)
     if not bool((rgb <= 2).all()):
-        _refuse(path, f"its colours reach {float(rgb.max()):.4g} of full; store them as uchar, or as float from 0 to 1")
+        refuse(path, f"its colours reach {float(rgb.max()):.4g} of full; store them as uchar, or as float from 0 to 1")
     return rgb.clamp(0, 1)
-
-
-def _refuse(path: Path, reason: str) -> NoReturn:
-    # What a stranger's file says must not reach a terminal as a command.
-    shown = "".join(letter if letter.isprintable() else "?" for letter in reason)
-    raise FileProblem(f"{path}: {shown}.")
