@@ -312,6 +312,15 @@ def test_plain_progress_is_a_few_lines_however_many_steps(random_gaussians):
     assert "steps/s" in lines[-1] and "0 s left" in lines[-1] and "1,234 Gaussians" in lines[-1]
 
 
+def test_the_rate_of_a_resumed_run_counts_its_own_steps_only(random_gaussians, monkeypatch):
+    clock = iter([100.0, 100.0, 110.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    pace = progress._Pace()
+    gaussians = random_gaussians(3)
+    pace.describe(Step("distil", 200, 400, gaussians, None, None, {}))
+    assert "2.0 steps/s" in pace.describe(Step("distil", 220, 400, gaussians, None, None, {}))
+
+
 def test_a_terminal_shows_a_bar_with_the_same_numbers(random_gaussians):
     text = shown_on(Console(force_terminal=True, width=200), random_gaussians, steps=5)
     assert "step 5/5" in text and "steps/s" in text and "1,234 Gaussians" in text

@@ -35,13 +35,14 @@ class _Pace:
     """Steps per second and seconds left, from the first optimisation step on."""
 
     def __init__(self) -> None:
-        self._start = (0, time.monotonic())
+        self._start: tuple[int, float] | None = None  # of the first step seen, which is late in a resumed run
 
     def describe(self, step: Step) -> str:
         if step.stage != "distil":
             self._start = (step.index, time.monotonic())
             return f"{len(step.gaussians):,} Gaussians"
-        index, moment = self._start
+        # In a resumed run the first step seen is a late one, and it is that step's end.
+        index, moment = self._start = self._start or (step.index, time.monotonic())
         per_second = (step.index - index) / max(time.monotonic() - moment, 1e-9)
         left = (step.total - step.index) / max(per_second, 1e-9)
         return f"{per_second:.1f} steps/s, {left:.0f} s left, {len(step.gaussians):,} Gaussians"

@@ -73,8 +73,8 @@ def load(path: str | PathLike[str]) -> Gaussians:
     """
     path = Path(path)
     chosen = _format_of(path, "loaded")
+    known = ", ".join(sorted(end for end in FORMATS if FORMATS[end].read))
     if chosen.read is None:
-        known = ", ".join(sorted(end for end in FORMATS if FORMATS[end].read))
         raise FileProblem(f"{path}: {chosen.name} is only written. Read the asset from one of {known}.")
     return chosen.read(path)
 
@@ -82,7 +82,7 @@ def load(path: str | PathLike[str]) -> Gaussians:
 def _format_of(path: Path, verb: str) -> Format:
     ends = [end for end in FORMATS if path.name.lower().endswith(end)]
     if not ends:
-        known = ", ".join(sorted(FORMATS))
+        known = ", ".join(sorted(end for end in FORMATS if verb == "saved" or FORMATS[end].read))
         raise FileProblem(f"{path}: Gaussians cannot be {verb} as '{path.suffix}'. Known suffixes: {known}.")
     return FORMATS[max(ends, key=len)]
 

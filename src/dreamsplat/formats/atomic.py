@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +31,9 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         why = error.strerror or str(error)
-        raise FileProblem(f"{path}: cannot be written ({why}). Choose a folder that exists and is writable.") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "Free some space, or choose a folder" if full else "Choose a folder that exists and is writable"
+        raise FileProblem(f"{path}: cannot be written ({why}). {advice}.") from error
     finally:
         with suppress(OSError):  # Mostly because it is gone, renamed above.
             temporary.unlink()

@@ -134,6 +134,8 @@ def read_picture(path: Path) -> Image.Image:
         FileProblem: if the file is missing or is no picture.
         InvalidInput: if there is nothing but background in it.
     """
+    if not path.is_file():
+        raise FileProblem(f"{path}: no such file. Check the path of --image.")
     try:
         with Image.open(path) as file:
             rgba = ImageOps.exif_transpose(file).convert("RGBA")

@@ -111,11 +111,10 @@ def _only(words: list[str], vocabulary: tuple[str, ...], kind: str) -> int | Non
 
 
 def _unknown(word: str) -> str:
-    near = difflib.get_close_matches(word, known_words(), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(word, known_words(), n=3, cutoff=0.6)
     everything = f"objects: {', '.join(CATEGORIES)}; colours: {', '.join(COLOURS)}"
     hint = f"nearest: {', '.join(near)}" if near else everything
     return (
-        f"prompt: the bundled models do not know the word '{word}' ({hint}).\n"
-        f"They know {len(COLOURS)} colours and {len(CATEGORIES)} objects, see `dreamsplat words`; models of open "
-        "vocabulary are not part of this version."
+        f"prompt: the bundled models do not know the word '{word}' ({hint}). See `dreamsplat words`, "
+        "or take models that know any word: --preset gaussiandreamer."
     )
