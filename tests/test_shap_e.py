@@ -272,8 +272,8 @@ def test_a_photograph_is_left_as_it_is_and_an_empty_picture_refused(tmp_path: Pa
         with pytest.raises(InvalidInput, match=f"{name}.png: all background"):
             read_picture(tmp_path / f"{name}.png")
     (tmp_path / "text.png").write_text("no picture")
-    for name in ("text.png", "missing.png"):
-        with pytest.raises(FileProblem, match=f"{name}: cannot be read as a picture"):
+    for name, why in (("text.png", "cannot be read as a picture"), ("missing.png", "no such file")):
+        with pytest.raises(FileProblem, match=f"{name}: {why}"):
             ShapE(image=tmp_path / name).load(CPU)
 
 
