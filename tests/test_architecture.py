@@ -23,12 +23,13 @@ LAYERS = [
         "noise",
         "devices",
         "schedule",
+        "srgb",
         "hub",
         "models",
     },
     {"render", "guidance", "priors2d", "priors3d", "formats", "world"},
     {"dream", "config", "guard", "presets", "runs", "records", "checkpoints", "lock", "mesh", "prune"},
-    {"cli", "convert", "doctor", "generate", "history", "lifecycle", "progress"},
+    {"cli", "convert", "doctor", "flags", "generate", "history", "lifecycle", "progress"},
     {"__init__", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

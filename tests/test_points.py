@@ -115,7 +115,7 @@ def xyz_columns(vertices):
     return [("float", name, [v[i] for v in vertices]) for i, name in enumerate("xyz")]
 
 
-def write_glb(path, matrix=None, kind=5121, colours=None, factor=None, uri=None):
+def write_glb(path, matrix=None, kind=5121, colours=None, factor=None, uri=None, generator=None):
     """One triangle (0 0 0, 1 0 0, 0 1 0) with COLOR_0 of a component type, a base colour, and a node's matrix."""
     positions = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], "<f4")
     parts = [positions.tobytes()]
@@ -133,7 +133,8 @@ def write_glb(path, matrix=None, kind=5121, colours=None, factor=None, uri=None)
         offset += len(part)
     primitive = {"attributes": attributes} | ({"material": 0} if factor is not None else {})
     tree = {
-        "asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}],
+        "asset": {"version": "2.0"} | ({"generator": generator} if generator else {}),
+        "scene": 0, "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0} | ({"matrix": matrix} if matrix is not None else {})],
         "meshes": [{"primitives": [primitive]}], "accessors": accessors, "bufferViews": views,
         "buffers": [{"byteLength": offset} | ({"uri": uri} if uri else {})],
@@ -149,6 +150,17 @@ def write_glb(path, matrix=None, kind=5121, colours=None, factor=None, uri=None)
     chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(body), b"BIN\0") + body
     path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
     return path
+
+
+def in_two_files(glb):
+    """A .glb as .gltf and .bin."""
+    content = glb.read_bytes()
+    end = 20 + int.from_bytes(content[12:16], "little")
+    tree = json.loads(content[20:end])
+    tree["buffers"][0]["uri"] = "numbers.bin"
+    (glb.parent / "numbers.bin").write_bytes(content[end + 8 :])
+    glb.with_suffix(".gltf").write_text(json.dumps(tree))
+    return glb.with_suffix(".gltf")
 
 
 def write_splats(path, opacities):
@@ -330,6 +342,26 @@ def test_a_glb_has_its_vertex_colours_times_its_base_colour_where_its_node_stand
     assert ((5 - x) + (z - 6) <= 2 + 1e-5).all() and float(x.min()) < 3.5 and float(z.max()) > 7.5
     # 0.5 of linear light is shown as 0.735; 0.003 because trimesh keeps the factor in 8 bits.
     assert_colour(cloud, torch.ones(200, dtype=torch.bool), (1.0, 1.0 if factor is None else 0.7354, 0.0), 0.003)
+
+
+@pytest.mark.parametrize(
+    ("generator", "shown"),
+    [
+        (None, 0.5),
+        ("https://github.com/mikedh/trimesh", 0.5),
+        ("Khronos glTF Blender I/O v4.2.57", 0.7354),
+        ("THREE.GLTFExporter r170", 0.7354),
+        ("dreamsplat", 0.7354),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".glb", ".gltf"])
+def test_vertex_colours_of_a_gltf_are_linear_if_its_exporter_follows_the_standard(tmp_path, generator, shown, suffix):
+    colours = np.array([[0.5, 1, 0, 1]] * 3)
+    path = write_glb(tmp_path / "a.glb", kind=5126, colours=colours, generator=generator)
+    if suffix == ".gltf":
+        path = in_two_files(path)
+    cloud = sample(path, count=20, **AS_IS)
+    assert_colour(cloud, torch.ones(20, dtype=torch.bool), (shown, 1.0, 0.0), 0.003)
 
 
 def test_a_textured_glb_has_the_colours_of_its_picture_with_rows_from_the_top(tmp_path):

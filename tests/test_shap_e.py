@@ -30,7 +30,8 @@ from dreamsplat.errors import FileProblem, InvalidInput, MissingDependency
 from dreamsplat.priors3d import shap_e, shap_e_points
 from dreamsplat.priors3d.cap3d import read_cap3d
 from dreamsplat.priors3d.shap_e import ShapE, read_picture
-from dreamsplat.priors3d.shap_e_points import grid_points, latent_field, mesh_vertices, srgb_to_linear, surface_points
+from dreamsplat.priors3d.shap_e_points import grid_points, latent_field, mesh_vertices, surface_points
+from dreamsplat.srgb import srgb_to_linear
 from dreamsplat.types import PointCloud
 
 # diffusers' scheduler makes numpy arrays of tensors in a way that numpy 2 dislikes.

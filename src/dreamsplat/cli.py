@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from dreamsplat import __version__
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
+from dreamsplat.flags import flag_errors_in_one_line, parse_flags
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("dreamsplat.generate:generate", "Make a 3D asset from a prompt."),
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Render:
     """Draw a picture (.png) or a turntable film (.mp4, .webp, .gif) of an asset."""
 
-    asset: tyro.conf.Positional[Path]
+    asset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="ASSET")]]
     """The Gaussians: a .ply file."""
     out: Path
     """Where to write: a .png is one picture, an .mp4, .webp or .gif is a turntable."""
@@ -108,7 +110,7 @@ class Render:
 
 def render(arguments: Sequence[str]) -> int:
     """`dreamsplat render`: write one picture or a film of an asset, and print its path."""
-    args = tyro.cli(Render, args=arguments, prog="dreamsplat render")
+    args = parse_flags(Render, arguments, "render")
     args.check()
     import torch
 
@@ -146,7 +148,7 @@ class Words:
 
 def words(arguments: Sequence[str]) -> int:
     """`dreamsplat words`: print the vocabulary of the bundled models and two example prompts."""
-    tyro.cli(Words, args=arguments, prog="dreamsplat words")
+    parse_flags(Words, arguments, "words")
     from dreamsplat.world.captions import COLOURS, VIEW_WORDS, caption, held_out_pairs, known_words, trained_pairs
     from dreamsplat.world.categories import CATEGORIES
 
@@ -166,13 +168,14 @@ def train_world(arguments: Sequence[str]) -> int:
     """`dreamsplat train-world`: train a bundled model for a stretch, and print the path of its weights."""
     from dreamsplat.world.stretches import ImageStretch, VolumeStretch, train_image, train_volume
 
-    args = tyro.extras.subcommand_cli_from_dict(
-        {"image": ImageStretch, "volume": VolumeStretch},
-        args=arguments,
-        prog="dreamsplat train-world",
-        description="Train a bundled model for a stretch, or go on training it: image (2D) or volume (3D).",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    with flag_errors_in_one_line("train-world"):
+        args = tyro.extras.subcommand_cli_from_dict(
+            {"image": ImageStretch, "volume": VolumeStretch},
+            args=arguments,
+            prog="dreamsplat train-world",
+            description="Train a bundled model for a stretch, or go on training it: image (2D) or volume (3D).",
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
     print(train_image(args) if isinstance(args, ImageStretch) else train_volume(args))
     return 0
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.flags import parse_flags
 from dreamsplat.formats import FORMATS, load, save
 from dreamsplat.formats.frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated
 from dreamsplat.formats.ply import save_points, with_sh_degree
@@ -103,7 +104,7 @@ class Convert:
 
 def convert(arguments: Sequence[str]) -> int:
     """`dreamsplat convert`: write an asset as another kind of file, and print its path, content and size."""
-    args = tyro.cli(Convert, args=arguments, prog="dreamsplat convert")
+    args = parse_flags(Convert, arguments, "convert")
     args.check()
     asset = load(args.asset)
     if args.sh_degree is not None:

@@ -13,12 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Tensor
 
 import dreamsplat
 from dreamsplat.cameras import orbit
 from dreamsplat.errors import MissingDependency
+from dreamsplat.flags import parse_flags
 from dreamsplat.hub import cached, require
 from dreamsplat.models import KNOWN_MODELS, KnownModel
 from dreamsplat.render import backend_choice, gsplat, render
@@ -52,7 +52,7 @@ def doctor(arguments: Sequence[str]) -> int:
     Returns:
         0, or 1 if the self-test fails or the bundled weights are missing. Whatever is optional may be missing.
     """
-    tyro.cli(Doctor, args=arguments, prog="dreamsplat doctor")
+    parse_flags(Doctor, arguments, "doctor")
     print(f"dreamsplat    {dreamsplat.__version__} at {Path(dreamsplat.__file__).parent}")
     print(f"python        {platform.python_version()} on {platform.system()} {platform.machine()}")
     for package in PACKAGES:

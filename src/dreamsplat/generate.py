@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ import tyro
 from dreamsplat import records
 from dreamsplat.config import DreamConfig
 from dreamsplat.errors import InvalidInput
+from dreamsplat.flags import parse_flags
 from dreamsplat.lifecycle import Stopped, carry_out
 from dreamsplat.lock import locked
 from dreamsplat.presets import PRESETS, fit_vram
@@ -33,7 +35,7 @@ class Generate(DreamConfig):
     """Make a 3D asset from a prompt: asset.ply, preview.png, a turntable, config.json and metrics.jsonl in a folder."""
 
     # Derived from DreamConfig so that every setting is a flag of the same name, and documented in one place.
-    prompt: tyro.conf.Positional[str] = ""  # `parse` makes it required.
+    prompt: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PROMPT")]] = ""  # `parse` makes it required.
     """What to make, such as "a red mushroom". `dreamsplat words` lists what the bundled models know."""
     out: Path
     """Folder for the results; made if it does not exist."""
@@ -80,7 +82,7 @@ def generate(arguments: Sequence[str]) -> int:
         0; 130 or 143 if Ctrl-C or SIGTERM stopped the run: what was there by then is written.
     """
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
-        again = tyro.cli(Resume, args=arguments, prog="dreamsplat generate", config=(tyro.conf.FlagCreatePairsOff,))
+        again = parse_flags(Resume, arguments, "generate", config=(tyro.conf.FlagCreatePairsOff,))
         config = records.read_config(again.resume)
         return _run(RunFolder(again.resume, new=False), config, again.checkpoint_every, resume=True)
     args = parse(arguments)
@@ -126,12 +128,12 @@ def parse(arguments: Sequence[str]) -> Generate:
     settings: dict[str, Any] = {f.name: getattr(PRESETS[name], f.name) for f in dataclasses.fields(DreamConfig)}
     default = Generate(**settings | {"prompt": tyro.MISSING, "out": tyro.MISSING, "preset": name})
     flags = (tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagCreatePairsOff)
-    return tyro.cli(Generate, default=default, args=arguments, prog="dreamsplat generate", config=flags)
+    return parse_flags(Generate, arguments, "generate", default=default, config=flags)
 
 
 def _preset_name(arguments: Sequence[str]) -> str:
     # Read before tyro does, because it decides the defaults that tyro shows and fills in.
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         if argument == "--preset":
             return following
         if argument.startswith("--preset="):

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 from dreamsplat import records
 from dreamsplat.errors import FileProblem
+from dreamsplat.flags import parse_flags
 from dreamsplat.lifecycle import carry_out
 from dreamsplat.lock import holder, locked
 from dreamsplat.progress import show_progress
@@ -24,7 +25,7 @@ from dreamsplat.runs import open_run
 class Runs:
     """List the runs in a folder: prompt, state, steps, time and picture of each."""
 
-    folder: tyro.conf.Positional[Path] = Path()
+    folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FOLDER")]] = Path()
     """Where to look: the folder itself and those right below it."""
     json: bool = False
     """Print one JSON object per line instead of a table."""
@@ -32,7 +33,7 @@ class Runs:
 
 def runs(arguments: Sequence[str]) -> int:
     """Print the runs of a folder, the newest last."""
-    args = tyro.cli(Runs, args=arguments, prog="dreamsplat runs", config=(tyro.conf.FlagCreatePairsOff,))
+    args = parse_flags(Runs, arguments, "runs", config=(tyro.conf.FlagCreatePairsOff,))
     if not args.folder.is_dir():
         raise FileProblem(f"{args.folder}: no such folder. Name the folder that holds the runs.")
     found = sorted(map(describe, find_runs(args.folder)), key=lambda run: run["written"])
@@ -76,7 +77,7 @@ def describe(run: Path) -> dict[str, Any]:
 class Rerun:
     """Repeat a run from its record, and tell whether the result is identical."""
 
-    folder: tyro.conf.Positional[Path]
+    folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FOLDER")]]
     """The folder of the run."""
     out: Path | None = None
     """Folder for the repetition; by default the run's name with -rerun. None of the run's own files is touched."""
@@ -88,7 +89,7 @@ def rerun(arguments: Sequence[str]) -> int:
     Returns:
         0 if the asset has the same bytes, else 1.
     """
-    args = tyro.cli(Rerun, args=arguments, prog="dreamsplat rerun")
+    args = parse_flags(Rerun, arguments, "rerun")
     record, config = records.read(args.folder), records.read_config(args.folder)
     if record["state"] != "done":
         raise FileProblem(

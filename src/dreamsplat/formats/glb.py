@@ -30,6 +30,7 @@ from dreamsplat.formats import gltf
 from dreamsplat.formats.checked_json import shown
 from dreamsplat.formats.frame import Z_UP_TO_Y_UP, rotated
 from dreamsplat.spherical_harmonics import sh_to_rgb
+from dreamsplat.srgb import srgb_to_linear
 from dreamsplat.types import Gaussians
 
 _EXTENSION = "KHR_gaussian_splatting"
@@ -112,8 +113,7 @@ def _sh_names(degree: int) -> list[str]:
 
 def _fallback(gaussians: Gaussians) -> NDArray[np.uint16]:
     """COLOR_0 [N, 4]: linear light, as glTF wants it, and the opacity."""
-    srgb = sh_to_rgb(gaussians.sh[:, 0]).clamp(0, 1)
-    linear = torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)  # IEC 61966-2-1.
+    linear = srgb_to_linear(sh_to_rgb(gaussians.sh[:, 0]).clamp(0, 1))
     colours = torch.cat([linear, gaussians.opacities[:, None]], dim=1)
     return (colours * 65535).round().numpy().astype(np.uint16)
 

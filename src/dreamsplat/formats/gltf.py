@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.formats.atomic import read_bytes, replacing
+from dreamsplat.formats.atomic import read_bytes, refuse, replacing
 from dreamsplat.formats.checked_json import NUMBER_LIMIT, are_numbers, is_whole, parse, shown
 from dreamsplat.geometry import rotation_from_quats
 
@@ -27,17 +27,18 @@ _SIZE_LIMIT = 2**32 - 1  # bytes; the header holds 32 bits.
 _COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _TYPE_CODES = {np.dtype(kind): code for code, kind in _TYPES.items()}
-_ARRAY_BUFFER = 34962
+_VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963
 
 
 def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> None:
-    """Write a .glb whose accessor i is arrays[i], [count, 1 to 4]; whole numbers mean fractions of their type's range.
+    """Write a .glb whose accessor i is arrays[i], [count, 1 to 4].
 
     Args:
         path: file to write or replace.
         document: the JSON without accessors, bufferViews and buffers.
-        arrays: float32, uint8 or uint16, rows of 4, 8, 12 or 16 bytes, which keeps them aligned as the standard
-            wants; the first holds positions, and gets the bounds that it wants, too.
+        arrays: rows of 4, 8, 12 or 16 bytes, which keeps them aligned as the standard wants. float32; uint8 or uint16,
+            which mean fractions of their type's range; or uint32, which are indices of vertices. The first holds
+            positions, and gets the bounds that the standard wants, too.
 
     Raises:
         FileProblem: if the file cannot be written, or would be 4 GiB or larger.
@@ -46,10 +47,11 @@ def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> N
     for index, array in enumerate(arrays):
         kind = {size: name for name, size in _COMPONENTS.items()}[array.shape[1]]
         accessor: dict[str, Any] = {"bufferView": index, "componentType": _TYPE_CODES[array.dtype], "count": len(array)}
-        accessor |= {"type": kind} | ({} if array.dtype.kind == "f" else {"normalized": True})
+        accessor |= {"type": kind} | ({"normalized": True} if array.dtype in (np.uint8, np.uint16) else {})
         if index == 0:
             accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
-        views.append({"buffer": 0, "byteOffset": len(body), "byteLength": array.nbytes, "target": _ARRAY_BUFFER})
+        target = _INDEX_BUFFER if array.dtype == np.uint32 else _VERTEX_BUFFER
+        views.append({"buffer": 0, "byteOffset": len(body), "byteLength": array.nbytes, "target": target})
         accessors.append(accessor)
         body += array.tobytes()
     whole = {**document, "accessors": accessors, "bufferViews": views, "buffers": [{"byteLength": len(body)}]}
@@ -177,7 +179,7 @@ class Glb:
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise the FileProblem that names the file."""
-        raise FileProblem(f"{self.path}: {reason}.")
+        refuse(self.path, reason)
 
     def _roots(self) -> list[Any]:
         """The nodes at the top: of the scene to show or, where the file has none, all that are nobody's children."""

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.formats.atomic import read_bytes, replacing
+from dreamsplat.errors import InvalidInput
+from dreamsplat.formats.atomic import read_bytes, refuse, replacing
 from dreamsplat.types import Gaussians, PointCloud
 
 OPACITY_MARGIN = 1e-6
@@ -270,4 +270,4 @@ def _check_every(path: Path, name: str, good: NDArray[np.bool_]) -> None:
 
 
 def _refuse(path: Path, reason: str, advice: str = "Export it again") -> NoReturn:
-    raise FileProblem(f"{path}: {reason}. {advice}.")
+    refuse(path, f"{reason}. {advice}")

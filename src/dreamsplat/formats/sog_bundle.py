@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.formats.atomic import read_bytes, replacing
+from dreamsplat.formats.atomic import read_bytes, refuse, replacing
 from dreamsplat.formats.checked_json import are_numbers, is_whole, parse, shown
 
 _CODES = 256
@@ -154,7 +154,7 @@ class Bundle:
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise the FileProblem that names the file."""
-        raise FileProblem(f"{self.path}: {reason}.")
+        refuse(self.path, reason)
 
     def _entry(self, name: str) -> bytes:
         """An entry of the zip, which may not unpack to more than the file's own size: pictures do not get smaller."""

@@ -18,13 +18,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
 
-from dreamsplat.errors import FileProblem
-from dreamsplat.formats.atomic import read_bytes, replacing
+from dreamsplat.formats.atomic import read_bytes, refuse, replacing
 from dreamsplat.spherical_harmonics import rgb_to_sh, sh_to_rgb
 from dreamsplat.types import Gaussians
 
@@ -74,9 +72,9 @@ def read(path: Path) -> Gaussians:
     """
     content = read_bytes(path)
     if content[:4] in _OTHER_FORMATS:
-        _refuse(path, f"begins like a {_OTHER_FORMATS[content[:4]]} file; give it that suffix")
+        refuse(path, f"begins like a {_OTHER_FORMATS[content[:4]]} file; give it that suffix")
     if len(content) % _RECORD.itemsize:
-        _refuse(path, f"{len(content)} bytes, expected a multiple of 32; it is truncated or no .splat file")
+        refuse(path, f"{len(content)} bytes, expected a multiple of 32; it is truncated or no .splat file")
     table = np.frombuffer(content, dtype=_RECORD)
     means, scales = table["means"].copy(), table["scales"].copy()
     quats = (table["quats"].astype(np.float32) - 128) / 128
@@ -108,8 +106,4 @@ def _largest_negative(
 
 def _require(path: Path, holds: np.ndarray, complaint: str) -> None:
     if not holds.all():
-        _refuse(path, complaint.format(int((~holds).any(axis=1).argmax())) + "; the file is damaged or no .splat file")
-
-
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise FileProblem(f"{path}: {reason}.")
+        refuse(path, complaint.format(int((~holds).any(axis=1).argmax())) + "; the file is damaged or no .splat file")

@@ -29,14 +29,13 @@ import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamsplat.errors import FileProblem, InvalidInput, MissingDependency
-from dreamsplat.formats.atomic import read_bytes, replacing
+from dreamsplat.errors import InvalidInput, MissingDependency
+from dreamsplat.formats.atomic import read_bytes, refuse, replacing
 from dreamsplat.formats.smallest_three import HALF_RANGE, with_largest, without_largest
 from dreamsplat.types import Gaussians
 
@@ -141,13 +140,13 @@ def read(path: Path) -> Gaussians:
     elif content[:2] == b"\x1f\x8b":
         header, blocks = _open_gzip(path, content)
     else:
-        _refuse(path, "not a .spz file; it begins neither with 'NGSP' nor as a gzip file does")
+        refuse(path, "not a .spz file; it begins neither with 'NGSP' nor as a gzip file does")
     count = header.count
     codes = {name: np.frombuffer(blocks[name], np.uint8).reshape(count, size) for name, size in header.sizes.items()}
     if header.version == 1:
         means = codes["positions"].view("<f2").astype(np.float32)
         if not np.isfinite(means).all():
-            _refuse(path, "positions: a value is NaN or infinite; the file is damaged")
+            refuse(path, "positions: a value is NaN or infinite; the file is damaged")
     else:
         means = _unpack_fixed(codes["positions"], header.fraction_bits)
     coefficients = (min(header.degree, 3) + 1) ** 2
@@ -173,11 +172,11 @@ def _open_gzip(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
         body = stream.decompress(stream.unconsumed_tail, total) if total else b""
         extra = stream.decompress(stream.unconsumed_tail, 1)  # Also reads and checks the end of the stream.
     except zlib.error as error:
-        _refuse(path, f"damaged: its gzip stream cannot be unpacked ({error})")
+        refuse(path, f"damaged: its gzip stream cannot be unpacked ({error})")
     if len(body) < total or not (extra or stream.eof):
-        _refuse(path, f"truncated: {header.count} Gaussians need {total} bytes, it unpacks to {len(body)}")
+        refuse(path, f"truncated: {header.count} Gaussians need {total} bytes, it unpacks to {len(body)}")
     if extra and not header.flags & (_EXTENSIONS | _LEVELS_OF_DETAIL):
-        _refuse(path, f"damaged: it unpacks to more than the {total} bytes that {header.count} Gaussians need")
+        refuse(path, f"damaged: it unpacks to more than the {total} bytes that {header.count} Gaussians need")
     rest = BytesIO(body)
     return header, {name: rest.read(header.count * size) for name, size in header.sizes.items()}
 
@@ -197,18 +196,18 @@ def _open_zstd(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
     (table,) = struct.unpack_from("<I", content[:32].ljust(32, b"\0"), 16)
     offset = table + 16 * content[15]
     if table < 32 or offset > len(content) or content[15] < len(present):
-        _refuse(path, "truncated, or its table of contents is damaged")
+        refuse(path, "truncated, or its table of contents is damaged")
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     for i, name in enumerate(present):
         packed, unpacked = struct.unpack_from("<QQ", content, table + 16 * i)
         if unpacked != sizes[name] or offset + packed > len(content):
-            _refuse(path, f"{name}: {unpacked} bytes in {packed}, expected {sizes[name]}; truncated or damaged")
+            refuse(path, f"{name}: {unpacked} bytes in {packed}, expected {sizes[name]}; truncated or damaged")
         try:
             blocks[name] = unpacker.stream_reader(content[offset : offset + packed]).read(unpacked + 1)
         except zstandard.ZstdError as error:
-            _refuse(path, f"{name}: damaged, its zstd frame cannot be unpacked ({error})")
+            refuse(path, f"{name}: damaged, its zstd frame cannot be unpacked ({error})")
         if len(blocks[name]) != unpacked:
-            _refuse(path, f"{name}: damaged, its zstd frame does not unpack to {unpacked} bytes")
+            refuse(path, f"{name}: damaged, its zstd frame does not unpack to {unpacked} bytes")
         offset += packed
     return header, blocks
 
@@ -216,15 +215,15 @@ def _open_zstd(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
 def _header(path: Path, start: bytes, file_size: int, versions: tuple[int, ...]) -> _Header:
     """The header that a file begins with, once unpacked; refused if nothing of that kind can follow."""
     if len(start) < _HEADER.size or start[:4] != _MAGIC:
-        _refuse(path, "not a .spz file, or truncated: no header that begins with 'NGSP'")
+        refuse(path, "not a .spz file, or truncated: no header that begins with 'NGSP'")
     _, version, count, degree, bits, flags, _ = _HEADER.unpack(start)
     header = _Header(version, count, degree, bits, flags)
     if version not in versions or degree > 4 or bits > 30:
         known = f"expected version {versions[0]} to {versions[-1]} in such a file, degree 0 to 4, at most 30 bits"
-        _refuse(path, f"version {version}, degree {degree}, {bits} fraction bits; {known}")
+        refuse(path, f"version {version}, degree {degree}, {bits} fraction bits; {known}")
     total = count * sum(header.sizes.values())
     if total > MOST_EXPANSION * file_size + (16 << 20):
-        _refuse(path, f"truncated or damaged: {count} Gaussians need {total} bytes, too many for a file of {file_size}")
+        refuse(path, f"truncated or damaged: {count} Gaussians need {total} bytes, too many for a file of {file_size}")
     if degree > 3:
         _log.warning("%s: spherical harmonics of degree 4; degree 3 is kept.", path)
     if flags & _EXTENSIONS:
@@ -280,7 +279,3 @@ def _unpack_first_three(
     w = np.sqrt((1 - np.square(xyz).sum(axis=1, keepdims=True)).clip(0))
     wxyz = np.concatenate([w, xyz], axis=1)
     return wxyz / np.linalg.norm(wxyz, axis=1, keepdims=True)
-
-
-def _refuse(path: Path, reason: str) -> NoReturn:
-    raise FileProblem(f"{path}: {reason}.")

@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -19,13 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.formats import gltf
 from dreamsplat.formats.atomic import replacing
 from dreamsplat.formats.frame import Z_UP_TO_Y_UP
 from dreamsplat.mesh.triangles import Mesh, vertex_normals
-
-# glTF 2.0, sections 3.6.2 (accessors), 3.7.2 (meshes) and 4.4 (GLB).
-_FLOAT, _UINT16, _UINT32 = 5126, 5123, 5125
-_VERTEX_DATA, _INDICES = 34962, 34963
+from dreamsplat.srgb import srgb_to_linear
 
 
 def write_glb(mesh: Mesh, path: Path) -> None:
@@ -38,24 +34,10 @@ def write_glb(mesh: Mesh, path: Path) -> None:
     if len(mesh) == 0:
         raise InvalidInput(f"{path}: a mesh without triangles cannot be written as .glb.")
     positions, normals = _y_up(mesh)
-    linear = _display_to_linear(mesh.rgb.double().clamp(0, 1).cpu().numpy())
+    linear = srgb_to_linear(mesh.rgb.double().clamp(0, 1).cpu()).numpy()
     colours = np.full((len(linear), 4), 65535, "<u2")  # With alpha, because rows must be a multiple of 4 bytes.
     colours[:, :3] = np.rint(65535 * linear)
-    blocks = [positions, normals, colours, mesh.faces.cpu().numpy().astype("<u4")]
-    binary = b"".join(block.tobytes() for block in blocks)
-    ends = np.cumsum([block.nbytes for block in blocks]).tolist()
-    views = [
-        {"buffer": 0, "byteOffset": end - block.nbytes, "byteLength": block.nbytes, "target": target}
-        for block, end, target in zip(blocks, ends, [_VERTEX_DATA] * 3 + [_INDICES], strict=True)
-    ]
-    count = len(positions)
-    extent = {"min": positions.min(axis=0).tolist(), "max": positions.max(axis=0).tolist()}
-    accessors = [
-        {"bufferView": 0, "componentType": _FLOAT, "count": count, "type": "VEC3", **extent},
-        {"bufferView": 1, "componentType": _FLOAT, "count": count, "type": "VEC3"},
-        {"bufferView": 2, "componentType": _UINT16, "normalized": True, "count": count, "type": "VEC4"},
-        {"bufferView": 3, "componentType": _UINT32, "count": mesh.faces.numel(), "type": "SCALAR"},
-    ]
+    indices = mesh.faces.cpu().numpy().astype("<u4").reshape(-1, 1)
     primitive = {"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3, "material": 0}
     document = {
         "asset": {"version": "2.0", "generator": "dreamsplat"},
@@ -64,14 +46,8 @@ def write_glb(mesh: Mesh, path: Path) -> None:
         "nodes": [{"mesh": 0}],
         "meshes": [{"primitives": [primitive]}],
         "materials": [{"pbrMetallicRoughness": {"metallicFactor": 0, "roughnessFactor": 1}}],
-        "accessors": accessors,
-        "bufferViews": views,
-        "buffers": [{"byteLength": len(binary)}],
     }
-    text = json.dumps(document, separators=(",", ":")).encode("ascii")
-    chunks = _chunk(b"JSON", text, b" ") + _chunk(b"BIN\0", binary, b"\0")
-    with replacing(path) as temporary:
-        temporary.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+    gltf.write(path, document, [positions, normals, colours, indices])
 
 
 def write_obj(mesh: Mesh, path: Path) -> None:
@@ -99,14 +75,3 @@ def _y_up(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     vertices = mesh.vertices.double().cpu() @ Z_UP_TO_Y_UP.T
     normals = vertex_normals(vertices, mesh.faces.cpu())
     return vertices.numpy().astype("<f4"), normals.numpy().astype("<f4")
-
-
-def _display_to_linear(display: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of the sRGB transfer curve, IEC 61966-2-1."""
-    return np.where(display <= 0.04045, display / 12.92, ((display + 0.055) / 1.055) ** 2.4)
-
-
-def _chunk(kind: bytes, content: bytes, filler: bytes) -> bytes:
-    """One chunk of a GLB, filled up to a multiple of 4 bytes."""
-    content += filler * (-len(content) % 4)
-    return struct.pack("<I4s", len(content), kind) + content

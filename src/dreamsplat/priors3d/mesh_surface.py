@@ -1,12 +1,14 @@
 """Coloured points on the surface of a mesh, uniform by area; files other than .ply are read by trimesh.
 
 A mesh becomes patches: triangles with a colour at each corner and, where the file has one, a texture. Colours are the
-numbers of the file, taken as display colours. Only the base colour of a glTF material is converted: glTF says that it
-is linear, and exporters agree. glTF says so of vertex colours too, but there many exporters write display colours.
+numbers of the file, taken as display colours. The base colour of a glTF material is converted: glTF says that it is
+linear, and exporters agree. glTF says so of vertex colours too, but there many exporters write display colours, so they
+are converted only in files of programs that are known to follow it.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from dreamsplat.errors import FileProblem, MissingDependency
 from dreamsplat.formats.atomic import read_bytes
+from dreamsplat.srgb import linear_to_srgb
 from dreamsplat.types import PointCloud, check_shapes
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ log = logging.getLogger(__name__)
 
 GREY = 0.5
 """Every channel of a point whose file gives it no colour; the paper's avatars start so."""
+LINEAR_EXPORTERS = ("dreamsplat", "Khronos glTF Blender I/O", "THREE.GLTFExporter")
+"""Beginnings of `asset.generator` in glTF files whose vertex colours are linear light, as the standard wants."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,8 @@ def read_mesh(path: Path) -> Surface | PointCloud:
         placed = [(scene.geometry[name], pose) for pose, name in map(scene.graph.get, scene.graph.nodes_geometry)]
         pixels: dict[int, Tensor | None] = {}
         meshes = [(item, pose) for item, pose in placed if isinstance(item, trimesh.Trimesh)]
-        surface = tuple(_patch(mesh, pose, path, pixels) for mesh, pose in meshes)
+        linear = kind in ("glb", "gltf") and _generator(content).startswith(LINEAR_EXPORTERS)
+        surface = tuple(_patch(mesh, pose, path, pixels, linear) for mesh, pose in meshes)
         points = [_points(item, pose) for item, pose in placed if isinstance(item, trimesh.PointCloud)]
     except Exception as error:  # A parser may fail in any way on a file that is damaged.
         what = next(iter(str(error).splitlines()), type(error).__name__)[:100]
@@ -209,8 +215,17 @@ class _Neighbours:
             log.warning("%s: '%s' %s; colours are taken without it.", self.path, name, why)
 
 
-def _patch(mesh: Any, pose: NDArray[np.float64], path: Path, pixels: dict[int, Tensor | None]) -> Patch:
-    """A trimesh mesh in the frame of the file. `pixels` remembers textures that several meshes share."""
+def _generator(content: bytes) -> str:
+    """The program that wrote a .glb or .gltf that could be read; empty if it does not say."""
+    text = content[20 : 20 + int.from_bytes(content[12:16], "little")] if content[:4] == b"glTF" else content
+    return str(json.loads(text)["asset"].get("generator", ""))
+
+
+def _patch(mesh: Any, pose: NDArray[np.float64], path: Path, pixels: dict[int, Tensor | None], linear: bool) -> Patch:
+    """A trimesh mesh in the frame of the file.
+
+    `pixels` remembers textures that several meshes share; `linear` says that vertex colours are linear light.
+    """
     faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
     corners = torch.from_numpy(_transformed(mesh.vertices, pose)[faces])
     image, material_rgb = _material(mesh)
@@ -220,7 +235,10 @@ def _patch(mesh: Any, pose: NDArray[np.float64], path: Path, pixels: dict[int, T
         if id(image) not in pixels:
             pixels[id(image)] = _pixels(image, path)
         texture = pixels[id(image)]
-    given = [colours for colours in (_painted(mesh, faces), material_rgb) if colours is not None]
+    painted = _painted(mesh, faces)
+    if painted is not None and linear:
+        painted = linear_to_srgb(torch.from_numpy(painted).clamp(0, 1)).numpy()
+    given = [colours for colours in (painted, material_rgb) if colours is not None]
     if path.suffix.lower() not in (".glb", ".gltf"):  # glTF multiplies texture, vertices and material; others choose.
         given = [] if texture is not None else given[:1]
     rgb = torch.full_like(corners, GREY if texture is None and not given else 1.0)
@@ -250,7 +268,8 @@ def _material(mesh: Any) -> tuple[Image | None, NDArray[np.float64] | None]:
     material = getattr(mesh.visual, "material", None)
     if isinstance(material, PBRMaterial):
         factor = material.baseColorFactor  # [4] uint8, or None
-        return material.baseColorTexture, None if factor is None else _linear_to_display(factor[:3] / 255)
+        colour = None if factor is None else linear_to_srgb(torch.from_numpy(factor[:3] / 255)).numpy()
+        return material.baseColorTexture, colour
     if isinstance(material, SimpleMaterial):
         # A picture without a format did not come from a file: it is trimesh's stand-in.
         image = material.image if material.image is not None and material.image.format else None
@@ -273,11 +292,6 @@ def _painted(mesh: Any, faces: NDArray[np.int64]) -> NDArray[np.float64] | None:
     colours = np.asarray(colours)
     scale = np.iinfo(colours.dtype).max if colours.dtype.kind in "iu" else 1.0
     return np.nan_to_num(colours[:, :3].astype(np.float64) / scale)[faces]
-
-
-def _linear_to_display(linear: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sRGB transfer curve, IEC 61966-2-1."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def _pixels(image: Image, path: Path) -> Tensor | None:

@@ -24,7 +24,8 @@ from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.hub import cached, explained, local_folder, missing_files, require
 from dreamsplat.priors3d.base import AbstractCloudPrior
 from dreamsplat.priors3d.cap3d import read_cap3d
-from dreamsplat.priors3d.shap_e_points import latent_field, mesh_vertices, srgb_to_linear, surface_points
+from dreamsplat.priors3d.shap_e_points import latent_field, mesh_vertices, surface_points
+from dreamsplat.srgb import srgb_to_linear
 from dreamsplat.types import PointCloud
 
 _LOG = logging.getLogger(__name__)

@@ -115,8 +115,3 @@ def grid_points(grid: int, device: torch.device) -> Tensor:
     """The points [grid^3, 3] of a regular grid over [-1, 1]^3, z fastest."""
     axis = torch.arange(grid, device=device) / (grid - 1) * 2 - 1
     return torch.cartesian_prod(axis, axis, axis)
-
-
-def srgb_to_linear(rgb: Tensor) -> Tensor:
-    """Linear light of display colours, both in [0, 1], any shape. IEC 61966-2-1."""
-    return torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)

@@ -124,12 +124,7 @@ def _can_be_rendered(gaussians: Gaussians, cameras: Cameras, background: Tensor,
 
 
 def _rasterise(gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_offsets: Tensor | None) -> Rendering:
-    from gsplat import (  # pyright: ignore[reportMissingImports]
-        fully_fused_projection,
-        isect_offset_encode,
-        isect_tiles,
-        rasterize_to_pixels,
-    )
+    from gsplat import fully_fused_projection, isect_offset_encode, isect_tiles, rasterize_to_pixels  # pyright: ignore
 
     count, width, height = len(cameras), cameras.width, cameras.height
     # Stage 1: project. Rows of Gaussians that a camera culls hold no values, only a radius of 0 and no gradient.
