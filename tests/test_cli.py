@@ -314,11 +314,11 @@ def test_plain_progress_is_a_few_lines_however_many_steps(random_gaussians):
 
 
 def test_the_rate_of_a_resumed_run_counts_its_own_steps_only(random_gaussians, monkeypatch):
-    clock = iter([100.0, 100.0, 110.0])
+    clock = iter([100.0, 110.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     pace = progress._Pace()
     gaussians = random_gaussians(3)
-    pace.describe(Step("distil", 200, 400, gaussians, None, None, {}))
+    assert pace.describe(Step("distil", 200, 400, gaussians, None, None, {})) == "3 Gaussians"
     assert "2.0 steps/s" in pace.describe(Step("distil", 220, 400, gaussians, None, None, {}))
 
 

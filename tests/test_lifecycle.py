@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,6 +60,18 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) ->
             yield one
 
     monkeypatch.setattr(lifecycle, "dream_steps", steps)
+
+
+@pytest.fixture
+def died(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A copy of a run that died after 33 steps, with checkpoints of 25 and 30."""
+    original = tmp_path_factory.getbasetemp() / "died"
+    if not original.exists():
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, 33, RuntimeError("killed"))
+            with pytest.raises(RuntimeError):
+                go_on(original)
+    return Path(shutil.copytree(original, tmp_path / "run"))
 
 
 # Going on
@@ -176,21 +189,21 @@ def test_the_newest_two_checkpoints_are_kept(unbroken: Path) -> None:
     assert names == ["step-0000035.safetensors", "step-0000040.safetensors"]
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x00" * 50, "cut", "flip"])
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 50, "cut", "flip in the header", "flip in the numbers"])
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(
-    damage: Any, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    damage: Any, unbroken: Path, died: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with monkeypatch.context() as patch:
-        stop_at(patch, 33, RuntimeError("killed"))
-        with pytest.raises(RuntimeError):
-            go_on(tmp_path)
-    path = tmp_path / "checkpoints" / "step-0000030.safetensors"
+    path = died / "checkpoints" / "step-0000030.safetensors"
     content = path.read_bytes()
-    changed = {"cut": content[: len(content) // 2], "flip": content[:20] + b"~" + content[21:]}
+    changed = {
+        "cut": content[: len(content) // 2],
+        "flip in the header": content[:20] + b"~" + content[21:],
+        "flip in the numbers": content[:-99] + bytes([content[-99] ^ 1]) + content[-98:],
+    }
     path.write_bytes(changed.get(damage, damage))
-    go_on(tmp_path)
+    go_on(died)
     assert any("step-0000030" in r.message and "damaged" in r.message for r in caplog.records)
-    assert asset(tmp_path) == asset(unbroken)
+    assert asset(died) == asset(unbroken)
 
 
 def test_only_damaged_checkpoints_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
@@ -220,6 +233,23 @@ def test_a_full_disk_ends_in_one_line_and_leaves_the_last_checkpoint_whole(
     assert newest is not None and newest.step == 10  # after 0 and 5
     assert not list((tmp_path / "checkpoints").glob("*.tmp*")) and not list((tmp_path / "checkpoints").glob(".*"))
     assert len(load(tmp_path / "asset.ply")) > 0
+
+
+JUNK = [b"", b"\x00" * 50, b"\xff{}[\n", b"[]\n{}\n3}\n", "half"]
+
+
+@pytest.mark.parametrize("damage", JUNK)
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "run.json", "checkpoints/first-rows.safetensors", "checkpoints/lock"]
+)
+def test_whatever_else_of_a_run_is_damaged_it_goes_on(name: str, damage: Any, unbroken: Path, died: Path) -> None:
+    path = died / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if damage == "half" else damage)
+    assert describe(died)["state"] == ("damaged" if name == "run.json" else "died")
+    go_on(died)
+    assert asset(died) == asset(unbroken)
+    steps = [json.loads(line)["step"] for line in (died / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)) and steps[-10:] == list(range(31, 41))
 
 
 # Going astray
@@ -328,17 +358,21 @@ def test_runs_are_listed_with_what_became_of_them(unbroken: Path, tmp_path: Path
     out = capsys.readouterr().out
     assert "died" in out and "5/40" in out and "anything" in out and "preview.png" in out
     assert main(["runs", str(tmp_path / "nowhere")]) == 2
+    (tmp_path / "broken" / "run.json").write_text("{}")
+    assert main(["runs", str(tmp_path)]) == 0
+    assert "damaged" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("same", [True, False])
 def test_a_rerun_tells_whether_the_result_is_identical(same: bool, tmp_path: Path, capsys) -> None:
-    few = "--steps 2 --prior3d.sampling-steps 3 --prior3d.points 512 --device cpu".split()
+    few = "--steps 2 --prior3d.sampling-steps 3 --prior3d.points 512 --device cpu --checkpoint-every 2".split()
     assert main(["generate", "a red mushroom", "--out", str(tmp_path / "run"), *few]) == 0
     if not same:
         config = json.loads((tmp_path / "run" / "config.json").read_text())
         (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"seed": 5}))
     assert main(["rerun", str(tmp_path / "run")]) == (0 if same else 1)
     assert ("identical" if same else "different") in capsys.readouterr().out
+    assert json.loads((tmp_path / "run-rerun" / "run.json").read_text())["checkpoint_every"] == 2
     assert (tmp_path / "run-rerun" / "asset.ply").exists()
 
 

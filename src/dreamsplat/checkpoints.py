@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -47,6 +49,7 @@ def write(run: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{checkpoint.step:07d}.safetensors"
     told = {"step": checkpoint.step, "seconds": checkpoint.seconds, "slowed": checkpoint.slowed}
+    told["crc32"] = _crc32(checkpoint.state)
     contiguous = {name: tensor.contiguous() for name, tensor in checkpoint.state.items()}
     with replacing(path) as temporary:
         try:
@@ -70,12 +73,24 @@ def read_newest(run: Path) -> Checkpoint | None:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 told = json.loads((file.metadata() or {})["run"])
-            return Checkpoint(load_file(path), told["step"], told["seconds"], told["slowed"])
-        except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+            state = load_file(path)
+            if _crc32(state) != told["crc32"]:
+                raise ValueError("its numbers have changed")
+            return Checkpoint(state, told["step"], told["seconds"], told["slowed"])
+        except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             _log.warning("%s is damaged (%s): going back to the one before.", path, str(error).splitlines()[0])
     if paths:
         raise FileProblem(f"{run / FOLDER}: all checkpoints are damaged. Begin the run anew with --overwrite.")
     return None
+
+
+def _crc32(state: dict[str, Tensor]) -> int:
+    """A checksum of all numbers: safetensors has none, and one changed bit would change the rest of the run."""
+    crc = 0
+    for name in sorted(state):
+        content = state[name].reshape(-1).contiguous().view(torch.uint8).numpy().data
+        crc = zlib.crc32(content, zlib.crc32(name.encode(), crc))
+    return crc
 
 
 def _newest_first(run: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -62,15 +63,16 @@ def find_runs(folder: Path) -> list[Path]:
 
 def describe(run: Path) -> dict[str, Any]:
     """What a list says of a run. A run that says "running", while nobody writes, has died."""
-    record = records.read(run)
-    died = record["state"] == "running" and holder(run) is None
     picture = run / "preview.png"
+    told = {"folder": str(run), "picture": str(picture) if picture.exists() else None}
+    try:
+        record = records.read(run)
+    except FileProblem as problem:
+        unknown = {"prompt": "?", "step": 0, "steps": 0, "seconds": 0.0, "written": ""}
+        return told | unknown | {"state": "damaged", "why": str(problem)}
+    died = record["state"] == "running" and holder(run) is None
     names = ("prompt", "step", "steps", "seconds", "written", "why")
-    return {name: record[name] for name in names} | {
-        "folder": str(run),
-        "state": "died" if died else record["state"],
-        "picture": str(picture) if picture.exists() else None,
-    }
+    return told | {name: record[name] for name in names} | {"state": "died" if died else record["state"]}
 
 
 @dataclass(frozen=True)
@@ -94,19 +96,19 @@ def rerun(arguments: Sequence[str]) -> int:
     if record["state"] != "done":
         raise FileProblem(
             f"{args.folder}: the run is not finished, so there is nothing to compare with. "
-            f"First: dreamsplat generate --resume {args.folder}"
+            f"First: dreamsplat generate --resume {shlex.quote(str(args.folder))}"
         )
     run = args.folder.resolve()
     folder = open_run(args.out or run.with_name(f"{run.name}-rerun"))
     with locked(folder.path), show_progress() as report:
-        carry_out(folder, config, report, max(config.steps, 1))
+        carry_out(folder, config, report, record["checkpoint_every"])
     again = records.read(folder.path)
     shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
     if again["asset_sha256"] == record["asset_sha256"]:
         print(f"identical: {folder.path / 'asset.ply'} has the bytes of {args.folder / 'asset.ply'}.")
         return 0
     print(f"different: {folder.path / 'asset.ply'} is not {args.folder / 'asset.ply'}.")
-    before, now = ({name: told[name] for name in records.environment()} for told in (record, again))
+    before, now = ({name: told.get(name) for name in records.environment()} for told in (record, again))
     for name in (name for name in before if before[name] != now[name]):
         print(f"  {name} was {before[name]}, is {now[name]}", file=sys.stderr)
     if before == now:

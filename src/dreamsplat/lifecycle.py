@@ -61,13 +61,13 @@ def carry_out(
                 except Diverged as error:
                     checkpoint = _set_back(folder, config, error)
         paths = folder.finish()
-        records.write(folder.path, config, "done", config.steps, folder.seconds)
+        records.write(folder.path, config, "done", config.steps, folder.seconds, checkpoint_every)
         return paths
     except (Stopped, KeyboardInterrupt):
-        _leave(folder, config, "stopped", None)
+        _leave(folder, config, checkpoint_every, "stopped", None)
         raise
     except DreamsplatError as error:
-        _leave(folder, config, "failed", str(error))
+        _leave(folder, config, checkpoint_every, "failed", str(error))
         raise
 
 
@@ -81,19 +81,19 @@ def _walk(
     for step in dream_steps(slower, None if checkpoint is None else checkpoint.state):
         if step.stage == "lift":  # Prompt, device and models are good: only now is an earlier run's result given up.
             folder.start(json.dumps(config.to_json(), indent=2))
-            records.write(folder.path, config, "running", 0, folder.seconds)
+            records.write(folder.path, config, "running", 0, folder.seconds, every)
         folder.record(step)
         report(step)
         if step.index % every == 0 or step.index == step.total or stop.signal is not None:
-            _keep(folder, config, step, slowed)
+            _keep(folder, config, every, step, slowed)
         if stop.signal is not None:
             raise Stopped(stop.signal)
 
 
-def _keep(folder: RunFolder, config: DreamConfig, step: Step, slowed: int) -> None:
+def _keep(folder: RunFolder, config: DreamConfig, every: int, step: Step, slowed: int) -> None:
     assert step.snapshot is not None, "steps of dream_steps can be kept"
     checkpoints.write(folder.path, Checkpoint(step.snapshot(), step.index, folder.seconds, slowed))
-    records.write(folder.path, config, "running", step.index, folder.seconds)
+    records.write(folder.path, config, "running", step.index, folder.seconds, every)
 
 
 def _set_back(folder: RunFolder, config: DreamConfig, error: Diverged) -> Checkpoint:
@@ -113,11 +113,11 @@ def _set_back(folder: RunFolder, config: DreamConfig, error: Diverged) -> Checkp
     return slower
 
 
-def _leave(folder: RunFolder, config: DreamConfig, state: records.State, why: str | None) -> None:
+def _leave(folder: RunFolder, config: DreamConfig, every: int, state: records.State, why: str | None) -> None:
     """Write asset and record, if there is anything."""
     if folder.refresh(state):
         assert folder.step is not None, "there is something"
-        records.write(folder.path, config, state, folder.step, folder.seconds, why)
+        records.write(folder.path, config, state, folder.step, folder.seconds, every, why)
 
 
 @dataclass

@@ -31,7 +31,7 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / NAME
     try:
         path.parent.mkdir(exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        file = path.open("a+", encoding="utf-8", errors="replace")
     except OSError as error:
         raise FileProblem(f"{path}: cannot be written ({error.strerror}). Choose another folder.") from error
     with file:
@@ -53,7 +53,7 @@ def holder(folder: Path) -> str | None:
     path = folder / NAME
     if not path.is_file():
         return None
-    with path.open("r+", encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:  # Also of a folder that may only be read.
         text = file.read(1000).strip()
         return None if _take(file) else _who(text)
 

@@ -38,11 +38,11 @@ class _Pace:
         self._start: tuple[int, float] | None = None  # of the first step seen, which is late in a resumed run
 
     def describe(self, step: Step) -> str:
-        if step.stage != "distil":
+        if step.stage != "distil" or self._start is None:
+            # In a resumed run the first step seen is a late one, and it is that step's end.
             self._start = (step.index, time.monotonic())
             return f"{len(step.gaussians):,} Gaussians"
-        # In a resumed run the first step seen is a late one, and it is that step's end.
-        index, moment = self._start = self._start or (step.index, time.monotonic())
+        index, moment = self._start
         per_second = (step.index - index) / max(time.monotonic() - moment, 1e-9)
         left = (step.total - step.index) / max(per_second, 1e-9)
         return f"{per_second:.1f} steps/s, {left:.0f} s left, {len(step.gaussians):,} Gaussians"

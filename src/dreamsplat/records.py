@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import platform
+import shlex
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +21,11 @@ from dreamsplat.world.bundle import weight_hashes
 NAME = "run.json"
 PACKAGES = ("torch", "numpy", "scipy", "diffusers", "transformers")
 """Packages whose versions decide the numbers."""
+
+_KINDS = {
+    "prompt": str, "state": str, "step": int, "steps": int, "checkpoint_every": int, "seconds": int | float,
+    "written": str, "why": str | None, "asset_sha256": str | None,
+}  # fmt: skip
 
 State = Literal["running", "done", "stopped", "failed"]
 """Of a run. One that says "running" while nobody holds its lock has died."""
@@ -37,8 +43,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write(run: Path, config: DreamConfig, state: State, step: int, seconds: float, why: str | None = None) -> None:
-    """Write the record of a run as it stands."""
+def write(
+    run: Path, config: DreamConfig, state: State, step: int, seconds: float, every: int, why: str | None = None
+) -> None:
+    """Write the record of a run as it stands; `every` is the number of steps between its checkpoints."""
     asset = run / "asset.ply"
     record = {
         "prompt": config.prompt,
@@ -47,6 +55,7 @@ def write(run: Path, config: DreamConfig, state: State, step: int, seconds: floa
         "step": step,
         "steps": config.steps,
         "seed": config.seed,
+        "checkpoint_every": every,  # Decides the asset of a run that was set back to a checkpoint.
         "seconds": round(seconds, 3),
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "asset_sha256": hashlib.sha256(asset.read_bytes()).hexdigest() if asset.exists() else None,
@@ -56,12 +65,17 @@ def write(run: Path, config: DreamConfig, state: State, step: int, seconds: floa
 
 
 def read(run: Path) -> dict[str, Any]:
-    """The record of a run.
+    """The record of a run, with all that `write` puts there.
 
     Raises:
         FileProblem: if there is none, or it is damaged.
     """
-    return _json(run / NAME)
+    anew = f"dreamsplat generate --resume {shlex.quote(str(run))} writes it anew"
+    record = _json(run / NAME, anew)
+    for name, kind in _KINDS.items():
+        if not isinstance(record.get(name), kind):
+            raise FileProblem(f"{run / NAME}: damaged (its {name} is {str(record.get(name))[:40]!r}). {anew}.")
+    return record
 
 
 def read_config(run: Path) -> DreamConfig:
@@ -71,18 +85,18 @@ def read_config(run: Path) -> DreamConfig:
         FileProblem: if there is none, or it is damaged.
         InvalidInput: if it is of another version.
     """
-    return DreamConfig.from_json(_json(run / "config.json"))
+    return DreamConfig.from_json(_json(run / "config.json", "Begin the run anew"))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, advice: str) -> dict[str, Any]:
     if not path.is_file():
         raise FileProblem(f"{path}: no such file, so {path.parent} is not the folder of a run. Check the path.")
     try:
         values = json.loads(read_bytes(path))
     except ValueError as error:
-        raise FileProblem(f"{path}: damaged ({error}). Begin the run anew.") from error
+        raise FileProblem(f"{path}: damaged ({error}). {advice}.") from error
     if not isinstance(values, dict):
-        raise FileProblem(f"{path}: damaged (no JSON object). Begin the run anew.")
+        raise FileProblem(f"{path}: damaged (no JSON object). {advice}.")
     return values
 
 

@@ -16,19 +16,21 @@ Every file but the metrics is replaced in one step, so a run that is stopped at 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreamsplat.cameras import orbit
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats import save
-from dreamsplat.formats.atomic import replacing
+from dreamsplat.formats.atomic import read_bytes, replacing
 from dreamsplat.formats.image import contact_sheet, write_png
 from dreamsplat.formats.video import write_turntable
 from dreamsplat.lift import to_gaussians
@@ -43,6 +45,7 @@ BACKDROP = (0.86, 0.86, 0.86)
 REFRESH_SECONDS = 10.0
 """How often the asset and the preview are written during a run."""
 
+_log = logging.getLogger(__name__)
 _FIRST_ROWS = "checkpoints/first-rows.safetensors"
 _CHUNK = 8  # Cameras rendered at a time, so that a long film does not need memory for all of its intermediate results.
 
@@ -98,12 +101,11 @@ class RunFolder:
         """Stand where the run was after `step` steps: forget metrics beyond, remember the preview's first rows."""
         self._latest, self._start = (gaussians, step, total), time.monotonic() - seconds
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        lines = read_bytes(path).decode(errors="replace").splitlines() if path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= step]
         with replacing(path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        rows = self.path / _FIRST_ROWS
-        self._rows = [(label, images / 255) for label, images in load_file(rows).items()] if rows.exists() else []
+        self._rows = _read_rows(self.path / _FIRST_ROWS)
 
     def record(self, step: Step) -> None:
         """Log a step's numbers; write asset and preview after the lift, and then every few seconds."""
@@ -179,6 +181,25 @@ class RunFolder:
 
     def _preview_cameras(self) -> Cameras:
         return orbit(6, size=self.preview_size).cameras
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of the metrics; infinite if the line is damaged."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
+
+
+def _read_rows(path: Path) -> list[tuple[str, Tensor]]:
+    """The preview's first rows; none if there is no such file, or it is damaged."""
+    try:
+        return [(label, images / 255) for label, images in load_file(path).items()]
+    except FileNotFoundError:
+        return []
+    except (SafetensorError, OSError) as error:
+        _log.warning("%s is damaged (%s): the preview goes on without its first rows.", path, error)
+        return []
 
 
 def open_run(path: Path, overwrite: bool = False) -> RunFolder:
