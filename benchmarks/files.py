@@ -3,6 +3,7 @@
     python benchmarks/files.py                                    # every format, a million Gaussians
     python benchmarks/files.py --suffixes .ply .spz --count 100000
     python benchmarks/files.py --folder /dev/shm                  # without the disk
+    python benchmarks/files.py --assets a.ply b.ply               # size and quality of these instead of times
 
 Times are those of the public `save` and `load`, so they hold everything a user waits for; shown is the fastest of
 several rounds. Beside them stands how long the bytes of the file take by themselves, written and read as they are:
@@ -26,6 +27,7 @@ from render import Case, scene
 
 from dreamsplat.errors import DreamsplatError, FileProblem
 from dreamsplat.formats import FORMATS, load, save
+from dreamsplat.prune import picture_psnr
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class FilesBenchmark:
     """Degrees of the harmonics. Formats without harmonics leave higher ones away."""
     rounds: int = 5
     """How often each is timed."""
+    assets: tuple[Path, ...] = ()
+    """Files to write in each format, and to compare with what is read back, instead of the random scene."""
     folder: Path | None = None
     """Where the files are made and removed again; the system's folder for temporary files by default."""
 
@@ -74,6 +78,23 @@ def time_formats(args: FilesBenchmark, folder: Path) -> Iterator[str]:
             path.unlink()
 
 
+def measure_assets(args: FilesBenchmark, folder: Path) -> Iterator[str]:
+    """The table: a row per asset and format."""
+    columns = ("asset", "Gaussians", "SH", "file", "bytes per Gaussian", "of the .ply", "PSNR of the pictures, dB")
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
+    for asset in args.assets:
+        gaussians = load(asset)
+        save(gaussians, folder / "whole.ply")
+        for suffix in args.suffixes:
+            path = folder / f"asset{suffix}"
+            save(gaussians, path)
+            size, whole = path.stat().st_size, (folder / "whole.ply").stat().st_size
+            name, count, psnr_db = asset.parent.name or asset.stem, len(gaussians), picture_psnr(gaussians, load(path))
+            share = f"{size / count:.1f} | 1/{whole / size:.1f} | {psnr_db:.1f}"
+            yield f"| {name} | {count:,} | {gaussians.sh_degree} | {suffix} | {share} |"
+
+
 def main(arguments: list[str]) -> int:
     """Run the benchmark and return the exit code."""
     args = tyro.cli(FilesBenchmark, args=arguments, description=__doc__)
@@ -82,9 +103,11 @@ def main(arguments: list[str]) -> int:
             raise FileProblem(f"suffixes: {', '.join(sorted(unknown))}; known are {', '.join(FORMATS)}.")
         told = provenance(f"python benchmarks/files.py {shlex.join(arguments)}".strip())
         print(f"{told['machine']}, commit {told['commit']}, {told['date']}: `{told['command']}`")
-        print(f"{args.count:,} Gaussians, {torch.get_num_threads()} threads\n")
+        scene_told = "given assets" if args.assets else f"{args.count:,} Gaussians"
+        print(f"{scene_told}, {torch.get_num_threads()} threads\n")
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            for line in time_formats(args, Path(folder)):
+            lines = measure_assets if args.assets else time_formats
+            for line in lines(args, Path(folder)):
                 print(line, flush=True)
     except DreamsplatError as error:
         print(error, file=sys.stderr)

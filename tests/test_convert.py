@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,15 @@ def test_the_up_axis_of_the_file_is_the_one_that_was_asked_for(tmp_path, asset, 
     assert near(turned, rotated(load(asset), turn))
     up = torch.tensor({"y": [0.0, 1, 0], "-y": [0, -1.0, 0], "z": [0, 0, 1.0]}[axis])
     torch.testing.assert_close(turned.means @ up, load(asset).means[:, 2])
+
+
+@pytest.mark.parametrize("axis", ["y", "-y", "z"])
+def test_a_file_that_stands_otherwise_comes_in_as_it_went_out(tmp_path, asset, axis):
+    run(asset, tmp_path / "turned.ply", f"--up-axis={axis}")
+    run(tmp_path / "turned.ply", tmp_path / "back.ply", f"--from-up-axis={axis}")
+    before, after = load(asset), load(tmp_path / "back.ply")
+    signs = (before.quats * after.quats).sum(dim=1, keepdim=True).sign()  # q and -q are one turn.
+    assert near(replace(after, quats=signs * after.quats), before)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
@@ -198,6 +208,7 @@ def test_a_format_with_an_up_axis_of_its_own_takes_no_other(tmp_path, asset, mon
     monkeypatch.setitem(FORMATS, ".glb", Format("a stand-in", ply.write, ply.read))
     assert ".glb files always have +y up" in refusal(asset, tmp_path / "out.glb", "--up-axis", "y")
     run(asset, tmp_path / "out.glb")
+    assert ".glb files always have +y up" in refusal(tmp_path / "out.glb", tmp_path / "out.ply", "--from-up-axis", "y")
 
 
 def test_a_damaged_or_missing_file_is_refused_before_anything_is_written(tmp_path, asset):

@@ -77,7 +77,7 @@ class Render:
     """Draw a picture (.png) or a turntable film (.mp4, .webp, .gif) of an asset."""
 
     asset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="ASSET")]]
-    """The Gaussians: a .ply file."""
+    """The Gaussians: a .ply, or any other kind of file that `convert` reads."""
     out: Path
     """Where to write: a .png is one picture, an .mp4, .webp or .gif is a turntable."""
     azimuth_deg: float = 0.0

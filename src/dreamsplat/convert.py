@@ -62,8 +62,10 @@ class Convert:
     max_mb: float | None = None
     """Keep as many Gaussians as fit into a file of this size; an MB is a million bytes."""
     up_axis: Literal["z", "y", "-y"] = "z"
-    """The axis that points up in the file written; in the one read it is z, as dreamsplat makes it. Many viewers take
-    -y for up."""
+    """The axis that points up in the file written. Many viewers take -y for up."""
+    from_up_axis: Literal["z", "y", "-y"] = "z"
+    """The axis that points up in the file read: z, as dreamsplat makes it; scans by other programs often have -y. Of a
+    .glb it is known."""
     sh_degree: Literal[0, 1, 2, 3] | None = None
     """Degree of the harmonics, by which colours change with direction: higher ones are dropped, missing ones are 0.
     Some engines read .ply files of degree 3 only."""
@@ -89,6 +91,8 @@ class Convert:
             raise InvalidInput("max-mb: the size of a mesh does not follow from the Gaussians. Leave --max-mb away.")
         if self.up_axis != "z" and _kind(self.out) in _FIXED_AXES:
             raise InvalidInput(f"up-axis: {_kind(self.out)} files always have +y up. Leave --up-axis away.")
+        if self.from_up_axis != "z" and self.asset.suffix.lower() == ".glb":
+            raise InvalidInput("from-up-axis: .glb files always have +y up. Leave --from-up-axis away.")
 
     def _check_place(self) -> None:
         if not self.out.absolute().parent.is_dir():
@@ -107,6 +111,8 @@ def convert(arguments: Sequence[str]) -> int:
     args = parse_flags(Convert, arguments, "convert")
     args.check()
     asset = load(args.asset)
+    if args.from_up_axis in _TURNS:
+        asset = rotated(asset, _TURNS[args.from_up_axis].T)
     if args.sh_degree is not None:
         asset = with_sh_degree(asset, args.sh_degree)
     pruned = _pruned(asset, args)
