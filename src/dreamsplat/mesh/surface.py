@@ -31,7 +31,7 @@ class SurfaceSettings:
     level: float = 0.4
     """Density at the surface: sum of opacity times Gaussian. Of the bundled models' assets 0.4 gives the outlines that
     a renderer draws with alpha 0.5, to 1 % of their area."""
-    gap: int = 2
+    gap: int = 4
     """Holes of up to twice this many voxels in the skin do not make its hollow inside a surface."""
     smoothing: int = 10
     """Steps of Taubin smoothing, >= 0; each Gaussian is a bump otherwise. The volume stays."""
@@ -111,12 +111,19 @@ def _kept_pieces(density: NDArray[np.float32], settings: SurfaceSettings) -> NDA
 
 
 def _hollows(solid: NDArray[np.bool_], gap: int) -> NDArray[np.bool_]:
-    """Empty voxels that the outside cannot reach through openings wider than `2 gap` voxels."""
-    around = np.pad(solid, gap + 1)  # One layer of empty voxels stays, which joins everything outside.
-    pieces, _ = _pieces(~_swollen(around, gap))
-    reached = _swollen(pieces == pieces[0, 0, 0], gap)
+    """Empty voxels of rooms that the outside cannot reach through openings wider than `2 gap` voxels.
+
+    A room is wider than its opening, so a groove, however narrow, is none. Openings of every width up to the gap are
+    closed in turn, since a room that is left over by a narrow one may be too small for a wide one.
+    """
+    empty = ~np.pad(solid, gap + 1)  # One layer of empty voxels stays, which joins everything outside.
+    hollow = np.zeros_like(empty)
+    for steps in range(gap + 1):
+        pieces, _ = _pieces(~_swollen(~empty, steps))
+        outside = pieces == pieces[0, 0, 0]
+        hollow |= _swollen(~outside & (pieces > 0), steps) & ~_swollen(outside, steps) & empty
     inner = (slice(gap + 1, -gap - 1),) * 3
-    return ~(reached | around)[inner]
+    return hollow[inner]
 
 
 def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
