@@ -57,8 +57,15 @@ def runs(arguments: Sequence[str]) -> int:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The run folders: `folder` itself, and those right below it."""
-    return [path for path in (folder, *sorted(folder.iterdir())) if (path / records.NAME).is_file()]
+    """The run folders: `folder` itself, and those right below it.
+
+    Raises:
+        FileProblem: if the folder may not be read.
+    """
+    try:
+        return [path for path in (folder, *sorted(folder.iterdir())) if (path / records.NAME).is_file()]
+    except OSError as error:
+        raise FileProblem(f"{folder}: cannot be listed ({error.strerror}). Choose another folder.") from error
 
 
 def describe(run: Path) -> dict[str, Any]:
