@@ -19,7 +19,7 @@ from typing import Annotated
 import tyro
 
 from dreamsplat import __version__
-from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
+from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput, printable
 from dreamsplat.flags import flag_errors_in_one_line, parse_flags
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -199,7 +199,7 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message."""
-        print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+        print(f"{record.levelname.lower()}: {printable(record.getMessage())}", file=sys.stderr)
 
 
 def _show_log_messages() -> None:

@@ -8,13 +8,22 @@ DreamsplatError
 ├── DeviceUnavailable     the device asked for is not on this machine
 └── Diverged              a run whose numbers overflow, or whose object vanishes or grows without bound
 
-A message says what was received, what was expected and what to do, in one or two lines. The command line prints it
-and exits with code 2. Mistakes that only this package can make are `assert`s instead.
+A message says what was received, what was expected and what to do, in one line. The command line prints it and exits
+with code 2. Mistakes that only this package can make are `assert`s instead.
 """
+
+
+def printable(text: str) -> str:
+    """The text in one line of visible letters: what a stranger's file or path says must not command a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 class DreamsplatError(Exception):
     """Base of all errors raised on purpose by dreamsplat."""
+
+    def __init__(self, message: str) -> None:
+        """Keep the message, made printable."""
+        super().__init__(printable(message))
 
 
 class InvalidInput(DreamsplatError, ValueError):

@@ -32,8 +32,7 @@ class Format:
 
 def _read_any_ply(path: Path) -> Gaussians:
     """A standard PLY, or a compressed one under that name, as other programs write them."""
-    compressed = path.is_file() and compressed_ply.is_compressed(read_start(path))
-    return compressed_ply.read(path) if compressed else ply.read(path)
+    return compressed_ply.read(path) if compressed_ply.is_compressed(read_start(path)) else ply.read(path)
 
 
 FORMATS: dict[str, Format] = {

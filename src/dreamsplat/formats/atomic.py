@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -52,21 +53,27 @@ def read_start(path: Path, count: int = 1 << 16) -> bytes:
     """The first `count` bytes of a file, or as many as it has; -1 for all.
 
     Raises:
-        FileProblem: if it does not exist, is a folder, or may not be read.
+        FileProblem: if it does not exist, is a folder, a pipe or a device, or may not be read.
     """
     try:
+        kind = path.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # Reading a pipe or device may never end.
+            raise FileProblem(f"{path}: is a pipe or a device, expected a file. Copy what it gives into a file first.")
         with path.open("rb") as file:
             return file.read(count)
+    except FileProblem:
+        raise
     except FileNotFoundError as error:
         raise FileProblem(f"{path}: no such file. Check the path.") from error
     except OSError as error:
         raise FileProblem(f"{path}: cannot be read ({error.strerror}). Expected a readable file.") from error
+    except ValueError as error:  # such as a path with a zero byte
+        raise FileProblem(f"{path}: cannot be read ({error}). Check the path.") from error
 
 
 def refuse(path: Path, reason: str) -> NoReturn:
-    """Raise FileProblem; what a stranger's file says must not reach a terminal as a command."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in reason)
-    raise FileProblem(f"{path}: {shown}.")
+    """Raise FileProblem."""
+    raise FileProblem(f"{path}: {reason}.")
 
 
 def _umask() -> int:

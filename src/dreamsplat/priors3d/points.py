@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamsplat import formats
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.formats.atomic import read_bytes, refuse
+from dreamsplat.formats.atomic import refuse
+from dreamsplat.priors3d.any_ply import Column, Ply, Properties, singles
 from dreamsplat.priors3d.base import AbstractCloudPrior
-from dreamsplat.priors3d.mesh_surface import GREY, Surface, polygon_patch, read_mesh, sample_surface, triangle_areas
+from dreamsplat.priors3d.mesh_files import read_mesh
+from dreamsplat.priors3d.mesh_surface import GREY, Surface, polygon_patch, sample_surface, triangle_areas
 from dreamsplat.spherical_harmonics import sh_to_rgb
 from dreamsplat.types import PointCloud
 
 UP: dict[str, Literal["y", "z"]] = {".glb": "y", ".gltf": "y", ".obj": "y", ".off": "z", ".ply": "z", ".stl": "z"}
 """The suffixes that can be read, and which axis points up in them: by the standard (glTF) or by custom."""
+_RGB = ("red", "green", "blue")
+_FEW_TRIANGLES = 200_000
+"""So many triangles may be in a PLY of any size; more of them take at least 4 bytes each, or it is a bomb."""
 FAINT = 0.05
 """Gaussians of less opacity are no points; the same bound at which the method itself removes them."""
 
@@ -144,16 +147,6 @@ def _map_positions(shape: PointCloud | Surface, change: Callable[[Tensor], Tenso
     return tuple(dataclasses.replace(patch, corners=change(patch.corners)) for patch in shape)
 
 
-_KINDS = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
-    "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
-    "float32": "f4", "float64": "f8",
-}  # fmt: skip
-_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
-_Properties = dict[str, tuple[str, str | None]]  # Name -> (numpy type, for a list also the type of its length).
-_Column = NDArray[Any] | list[NDArray[Any]]  # [count, length], or arrays of their own lengths.
-
-
 def read_ply(path: Path) -> PointCloud | Surface:
     """A PLY of any layout: its surface if it has faces, else its points, or the centres of its Gaussians.
 
@@ -163,28 +156,23 @@ def read_ply(path: Path) -> PointCloud | Surface:
         FileProblem: if the file is missing, damaged, or lacks x, y and z.
         MissingDependency: if it has a texture, and trimesh is not installed.
     """
-    content = read_bytes(path)
-    end = content.find(b"end_header", 0, 1 << 16)
-    newline = content.find(b"\n", end, end + 12)
-    if not content.startswith((b"ply\n", b"ply\r\n")) or end < 0 or newline < 0:
-        refuse(path, "not a PLY file, or its header has no end")
-    lines = [line.split() for line in content[:end].decode("ascii", errors="replace").splitlines()[1:]]
-    order, elements = _parse_header(path, lines)
-    properties = elements.get("vertex", (0, {}))[1]
-    if not {"x", "y", "z"} <= _single(properties):
+    ply = Ply.open(path)
+    kinds = {name: element.properties for name, element in ply.elements.items()}
+    properties = kinds.get("vertex", {})
+    if not {"x", "y", "z"} <= singles(properties):
         refuse(path, "its header declares no vertices with x, y and z")
     if "f_dc_0" in properties:
         return _read_gaussians(path)
-    if any(line[:2] == ["comment", "TextureFile"] for line in lines):
+    if any(words[:1] == ["TextureFile"] for words in ply.comments):
         return read_mesh(path)
-    body = _Body(path, content[newline + 1 :], order)
-    columns = {name: body.element(count, properties) for name, (count, properties) in elements.items()}
+    columns = ply.columns({"vertex": ("x", "y", "z", *_RGB), "face": ("vertex_indices", "vertex_index", *_RGB)})
     vertex, face = columns["vertex"], columns.get("face", {})
     xyz, rgb = _stack(vertex, ("x", "y", "z")), _rgb(path, vertex, properties)
-    polygons = face.get("vertex_indices", face.get("vertex_index", []))
-    if len(polygons) == 0:
+    polygons = face.get("vertex_indices", face.get("vertex_index"))
+    if polygons is None or len(polygons.lengths) == 0:
         return PointCloud(xyz=xyz, rgb=torch.full_like(xyz, GREY) if rgb is None else rgb)
-    return (polygon_patch(path, xyz, polygons, rgb, _rgb(path, face, elements["face"][1])),)
+    most = max(_FEW_TRIANGLES, len(ply.body) // 4)
+    return (polygon_patch(path, xyz, polygons, rgb, _rgb(path, face, kinds["face"]), most),)
 
 
 def _read_gaussians(path: Path) -> PointCloud:
@@ -194,108 +182,17 @@ def _read_gaussians(path: Path) -> PointCloud:
     return PointCloud(xyz=gaussians.means[solid], rgb=sh_to_rgb(gaussians.sh[solid, 0]).clamp(0, 1))
 
 
-def _parse_header(path: Path, lines: list[list[str]]) -> tuple[str, dict[str, tuple[int, _Properties]]]:
-    """The byte order ("" is text), and of each element how many there are and their properties."""
-    order, elements, inside = None, dict[str, tuple[int, _Properties]](), None
-    for words in lines:
-        match words:
-            case ["format", kind, "1.0"] if kind in _ORDERS:
-                order = _ORDERS[kind]
-            case ["element", name, number] if number.isascii() and number.isdigit() and len(number) < 16:
-                inside = _Properties()
-                elements[name] = (int(number), inside)
-            case ["property", "list", length, kind, name] if inside is not None and {length, kind} <= _KINDS.keys():
-                inside[name] = (_KINDS[kind], _KINDS[length])
-            case ["property", kind, name] if inside is not None and kind in _KINDS:
-                inside[name] = (_KINDS[kind], None)
-            case ["comment" | "obj_info", *_] | []:
-                pass
-            case _:
-                refuse(path, f"its header has an unknown line {' '.join(words)[:60]!r}")
-    if order is None:
-        refuse(path, "its header names no format")
-    return order, elements
-
-
-class _Body:
-    """What follows the header of a PLY: the records of one element after another."""
-
-    def __init__(self, path: Path, content: bytes, order: str) -> None:
-        self.path, self.content, self.order, self.at = path, content, order, 0
-        if not order:  # Text becomes binary, all of it float64: then there is one kind to read.
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("error")  # numpy warns, and stops, at a word that is no number.
-                    self.content = np.fromstring(content.decode("ascii", errors="replace"), sep=" ").tobytes()
-            except (ValueError, DeprecationWarning):
-                refuse(path, "a word after its header is no number")
-
-    def element(self, count: int, properties: _Properties) -> dict[str, _Column]:
-        """The values of each property."""
-        if count == 0 or not properties:
-            return {}
-        start = self.at
-        widths = [len(values) for values in self._record(properties).values()]
-        self.at = start
-        # Mostly every record is laid out as the first, and the element is one table. A single value has no length.
-        fields = []
-        for (kind, length_kind), width in zip(properties.values(), widths, strict=True):
-            fields += [(length_kind or "u1", int(length_kind is not None)), (kind, width)]
-        if taken := self._take(fields, count):
-            lengths, values = taken[::2], taken[1::2]
-            if all(bool((length == width).all()) for length, width in zip(lengths, widths, strict=True)):
-                return {name: column for name, column in zip(properties, values, strict=True)}
-        if _single(properties) == properties.keys():
-            refuse(self.path, f"truncated: it ends before the last of {count} records")
-        self.at = start
-        records = [self._record(properties) for _ in range(count)]
-        return {name: [record[name] for record in records] for name in properties}
-
-    def _record(self, properties: _Properties) -> dict[str, NDArray[Any]]:
-        values = {}
-        for name, (kind, length_kind) in properties.items():
-            length = 1 if length_kind is None else self._one(length_kind, 1)[0]
-            if not 0 <= length <= len(self.content):
-                refuse(self.path, f"a list '{name[:40]}' of length {length}; the file is damaged")
-            values[name] = self._one(kind, int(length))
-        return values
-
-    def _one(self, kind: str, width: int) -> NDArray[Any]:
-        taken = self._take([(kind, width)], 1)
-        if taken is None:
-            refuse(self.path, "truncated: it ends within a record")
-        return taken[0][0]
-
-    def _take(self, fields: list[tuple[str, int]], rows: int) -> list[NDArray[Any]] | None:
-        """Arrays [rows, width] for (type, width), or None if the file is too short."""
-        types = ((kind if self.order else "f8", width) for kind, width in fields)
-        record = np.dtype([(str(i), self.order + kind, (width,)) for i, (kind, width) in enumerate(types)])
-        if (end := self.at + rows * record.itemsize) > len(self.content):
-            return None
-        table = np.ndarray(rows, record, self.content, self.at)
-        self.at = end
-        return [table[str(i)] for i in range(len(fields))]
-
-
-def _single(properties: _Properties) -> set[str]:
-    """The properties that are no lists."""
-    return {name for name, (_, length_kind) in properties.items() if length_kind is None}
-
-
-def _stack(columns: dict[str, _Column], names: tuple[str, ...]) -> Tensor:
-    if not columns:
-        return torch.empty(0, len(names), dtype=torch.float64)
+def _stack(columns: dict[str, Column], names: tuple[str, ...]) -> Tensor:
     with np.errstate(invalid="ignore"):  # a signalling NaN, which is refused later like any other
-        wide = [np.reshape(columns[name], -1).astype(np.float64) for name in names]
+        wide = [columns[name].values.astype(np.float64) for name in names]
     return torch.from_numpy(np.stack(wide, axis=1))
 
 
-def _rgb(path: Path, columns: dict[str, _Column], properties: _Properties) -> Tensor | None:
-    names = ("red", "green", "blue")
-    if not columns or not set(names) <= _single(properties):
+def _rgb(path: Path, columns: dict[str, Column], properties: Properties) -> Tensor | None:
+    if not set(_RGB) <= singles(properties):
         return None
-    tops = [{"f4": 1, "f8": 1, "u2": 65535}.get(properties[name][0], 255) for name in names]
-    rgb = _stack(columns, names) / torch.tensor(tops)
-    if not bool((rgb <= 2).all()):
+    tops = [{"f4": 1, "f8": 1, "u2": 65535}.get(properties[name][0], 255) for name in _RGB]
+    rgb = _stack(columns, _RGB) / torch.tensor(tops)
+    if len(rgb) and not bool((rgb <= 2).all()):
         refuse(path, f"its colours reach {float(rgb.max()):.4g} of full; store them as uchar, or as float from 0 to 1")
     return rgb.clamp(0, 1)
