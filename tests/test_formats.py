@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -481,3 +482,24 @@ def test_films_without_frames_or_of_an_unknown_kind_are_refused(tmp_path):
         write_turntable(frames(2, 4, 4), tmp_path / "a.avi")
     with pytest.raises(FileProblem, match="cannot be written"):
         write_turntable(frames(2, 4, 4), tmp_path / "none" / "a.mp4")
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if FORMATS[suffix].read])
+def test_pipes_and_devices_are_refused_before_they_are_opened(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"endless{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "endless"):
+        assert_refused(tmp_path / f"{name}{suffix}", "is a pipe or a device, expected a file")
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if FORMATS[suffix].read])
+def test_names_that_no_file_can_have_are_refused(suffix):
+    for name, message in ((f"a\0{suffix}", "null byte"), (f"{300 * 'a'}{suffix}", "too long")):
+        with pytest.raises(FileProblem, match=message):
+            load(name)
+
+
+def test_a_name_does_not_reach_the_terminal_as_a_command(tmp_path):
+    with pytest.raises(FileProblem) as caught:
+        load(tmp_path / "a\x1b[31m\n\udc80.ply")
+    assert str(caught.value) == f"{tmp_path}/a?[31m ?.ply: no such file. Check the path."

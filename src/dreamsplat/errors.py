@@ -15,7 +15,7 @@ with code 2. Mistakes that only this package can make are `assert`s instead.
 
 def printable(text: str) -> str:
     """The text in one line of visible letters: what a stranger's file or path says must not command a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
 class DreamsplatError(Exception):
