@@ -257,6 +257,20 @@ def test_files_that_do_not_fit_are_refused(tmp_path, random_gaussians, old, new,
     assert_refused(tmp_path / "a.ply", message)
 
 
+@pytest.mark.parametrize(("old", "new"), [(b"sh 300", b"sh 299"), (b"chunk 2", b"chunk 1")])
+def test_elements_that_differ_in_number_are_refused_before_any_is_decoded(
+    tmp_path, random_gaussians, monkeypatch, old, new
+):
+    def must_wait(*_: object) -> None:
+        raise AssertionError("decoded first")
+
+    for decoder in ("_read_bounds", "_unpack", "_read_sh"):
+        monkeypatch.setattr(compressed_ply, decoder, must_wait)
+    compressed_ply.write(random_gaussians(300, 1), tmp_path / "a.ply")
+    (tmp_path / "a.ply").write_bytes((tmp_path / "a.ply").read_bytes().replace(old, new))
+    assert_refused(tmp_path / "a.ply", "for 300 vertices; expected")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_ranges_that_are_not_finite_are_refused(tmp_path, random_gaussians, value):
     compressed_ply.write(random_gaussians(300, 0), tmp_path / "a.ply")

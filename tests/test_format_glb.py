@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import struct
+import time
 from collections.abc import Callable
 from math import cos, sin
 from pathlib import Path
@@ -410,6 +411,103 @@ def test_a_scene_that_repeats_a_mesh_without_end_is_refused(tmp_path, random_gau
         nodes = [{"children": list(range(1, count))}, *({"mesh": 0} for _ in range(count - 1))]
         path = with_nodes(tmp_path / "a.glb", gaussians, nodes)
         assert_refused(path, "its nodes show more than 500 meshes or 1.* Gaussians; join or drop some of them")
+
+
+def sharing(path: Path, degrees: list[int], count: int) -> Path:
+    """A primitive for each degree, of `count` Gaussians whose attributes are all in the same 4 `count` bytes."""
+    ones = {"bufferView": 0, "componentType": 5121, "normalized": True, "count": count}
+    extension = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}
+    primitives = []
+    for degree in degrees:
+        names = {"POSITION": 0, f"{X}:ROTATION": 1, f"{X}:SCALE": 0, f"{X}:OPACITY": 2}
+        names |= {f"{X}:SH_DEGREE_{d}_COEF_{n}": 0 for d in range(degree + 1) for n in range(2 * d + 1)}
+        primitives.append({"attributes": names, "mode": 0, "extensions": {X: extension}})
+    document = {
+        "asset": {"version": "2.0"}, "nodes": [{"mesh": 0}], "meshes": [{"primitives": primitives}],
+        "accessors": [{**ones, "type": "VEC3"}, {**ones, "type": "VEC4"}, {**ones, "type": "SCALAR"}],
+        "bufferViews": [{"buffer": 0, "byteLength": 4 * count, "byteStride": 4}],
+        "buffers": [{"byteLength": 4 * count}],
+    }  # fmt: skip
+    return rebuild(path, document, b"\x80" * (4 * count))
+
+
+def test_attributes_that_share_their_bytes_cannot_ask_for_many_times_the_file(tmp_path):
+    assert len(glb.read(sharing(tmp_path / "a.glb", [3], 1000))) == 1000
+    path = sharing(tmp_path / "a.glb", [3], 150_000)  # 35 MB from 0.6.
+    assert_refused(path, "show more than 500 meshes or 110169 Gaussians")
+
+
+def test_gaussians_of_low_degree_count_as_large_as_those_that_they_are_joined_with(tmp_path):
+    path = sharing(tmp_path / "a.glb", [0], 120_000)
+    assert len(glb.read(path)) == 120_000
+    document, body = parts(path)
+    one = [{**accessor, "count": 1} for accessor in document["accessors"]]
+    small, _ = parts(sharing(tmp_path / "b.glb", [3], 1))
+    primitive = small["meshes"][0]["primitives"][0]
+    primitive["attributes"] = {name: 3 + at for name, at in primitive["attributes"].items()}
+    document["accessors"] += one
+    document["meshes"][0]["primitives"].append(primitive)
+    assert_refused(rebuild(path, document, body), "more than 500 meshes or 108135 Gaussians")
+
+
+def test_a_scene_of_very_many_nodes_is_refused(tmp_path, random_gaussians):
+    saved = random_gaussians(1)
+    lists = [
+        ([{"mesh": 0}] + [{}] * 30_000, list(range(30_001))),
+        ([{"mesh": 0, "children": list(range(1, 30_001))}] + [{}] * 30_000, [0]),
+        ([{"mesh": 0}], [0] * 30_001),
+        ([{"mesh": 0, "children": [1] * 30_001}, {}], [0]),
+    ]
+    for nodes, roots in lists:
+        assert_refused(with_nodes(tmp_path / "a.glb", saved, nodes, roots), "more than 30000 nodes; join or drop some")
+    document, body = parts(with_nodes(tmp_path / "a.glb", saved, *lists[0]))
+    del document["scenes"], document["scene"]
+    assert_refused(rebuild(tmp_path / "a.glb", document, body), "more than 30000 nodes; join or drop some")
+
+
+def test_nodes_that_do_not_move_anything_cost_next_to_nothing(tmp_path, random_gaussians):
+    nodes = [*({"children": [i + 1]} for i in range(29_000)), {"mesh": 0}]
+    path = with_nodes(tmp_path / "a.glb", random_gaussians(1), nodes)
+    start = time.process_time()
+    assert len(glb.read(path)) == 1
+    assert time.process_time() - start < 4  # 0.2 s; with a matrix for each it took 10.
+
+
+def test_a_mesh_is_looked_through_once_however_many_nodes_show_it(tmp_path, random_gaussians, monkeypatch):
+    path = with_nodes(tmp_path / "a.glb", random_gaussians(1), [{"mesh": 0}, *[{"mesh": 1}] * 300], list(range(301)))
+    document, body = parts(path)
+    document["meshes"].append({"primitives": [{"mode": 4}] * 300})
+    looked, look = [], glb._splats
+    monkeypatch.setattr(glb, "_splats", lambda *arguments: looked.append(1) or look(*arguments))
+    assert len(glb.read(rebuild(path, document, body))) == 1
+    assert len(looked) == 301
+
+
+def test_equal_primitives_are_read_once(tmp_path, monkeypatch):
+    read, reader = [], glb._read_splats
+    monkeypatch.setattr(glb, "_read_splats", lambda *arguments: read.append(1) or reader(*arguments))
+    assert len(glb.read(sharing(tmp_path / "a.glb", [1] * 20, 10))) == 200
+    assert len(read) == 1
+
+
+def test_json_of_many_megabytes_is_refused_before_it_is_parsed(tmp_path, random_gaussians):
+    glb.write(random_gaussians(1), tmp_path / "a.glb")
+    document, body = parts(tmp_path / "a.glb")
+    assert len(glb.read(rebuild(tmp_path / "a.glb", {**document, "extras": "x" * 2_000_000}, body))) == 1
+    path = rebuild(tmp_path / "a.glb", {**document, "extras": "x" * (2 << 20)}, body)
+    assert_refused(path, "its JSON has .* bytes; expected at most 2097152: save only the splats")
+
+
+def test_chunks_that_nobody_knows_are_ignored_and_of_many_only_the_first_are_looked_at(tmp_path, random_gaussians):
+    glb.write(random_gaussians(5), tmp_path / "a.glb")
+    content = (tmp_path / "a.glb").read_bytes()
+    lie = struct.pack("<I4s", 2**31, b"LIES")
+    for others, readable in ((b"\0\0\0\0ABCD", True), (b"\0\0\0\0ABCD" * 50 + lie, True), (lie, False)):
+        (tmp_path / "a.glb").write_bytes(content[:8] + struct.pack("<I", len(content + others)) + content[12:] + others)
+        if readable:
+            assert len(glb.read(tmp_path / "a.glb")) == 5
+        else:
+            assert_refused(tmp_path / "a.glb", "a chunk of 2147483648 bytes does not fit")
 
 
 def test_transforms_beyond_all_bounds_are_refused(tmp_path, random_gaussians):

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Callable
 from math import exp, radians
@@ -281,6 +282,7 @@ def put(*keys: str | int) -> Callable[[object], Callable[[dict[str, Any], dict[s
         (put("count")(2**31), "count is 2147483648"),
         (put("count")(10**7), "10000000 Gaussians in .* bytes"),
         (put("count")(5000), "24 x 24 pixels do not suit 5000 Gaussians"),
+        (put("note")("x" * (1 << 20)), "'meta.json' unpacks to more than 1048576 bytes"),
         (put("means")([]), "no section means"),
         (put("means", "mins")([0, 0]), "means mins is no list of 3 numbers"),
         (put("means", "maxs", 1)(float("nan")), "means maxs is no list of 3 numbers"),
@@ -315,6 +317,39 @@ def test_what_is_no_zip_or_packed_in_other_ways_is_refused(tmp_path, random_gaus
     sog.write(random_gaussians(5), tmp_path / "a.sog")
     changed(tmp_path / "a.sog", lambda meta, files: None, compression=zipfile.ZIP_LZMA)
     assert_refused(tmp_path / "a.sog", "packed by method 14; expected stored or deflated")
+
+
+def test_a_zip_of_many_files_is_refused_before_its_directory_is_parsed(tmp_path, random_gaussians):
+    sog.write(random_gaussians(5), tmp_path / "a.sog")
+    with zipfile.ZipFile(tmp_path / "a.sog", "a") as archive:
+        archive.writestr("readme.txt", "A few more do no harm.")
+    assert len(sog.read(tmp_path / "a.sog")) == 5
+    with zipfile.ZipFile(tmp_path / "a.sog", "a") as archive:
+        for i in range(1500):
+            archive.writestr(zipfile.ZipInfo(str(i)), b"")
+    assert_refused(tmp_path / "a.sog", "not a .sog bundle: it is no zip, one cut short, or of many files")
+
+
+def test_an_entry_that_starts_beyond_the_end_of_all_numbers_is_refused(tmp_path, random_gaussians):
+    sog.write(random_gaussians(5), tmp_path / "a.sog")
+    content = (tmp_path / "a.sog").read_bytes()
+    end = content.rindex(b"PK\5\6")
+    size, start = struct.unpack_from("<II", content, end + 12)
+    entry, name_end = bytearray(content[start:end]), 46 + len("meta.json")
+    beyond = struct.pack("<HHQ", 1, 8, 2**63)  # A zip64 extra, which holds where the entry starts.
+    struct.pack_into("<H", entry, 30, len(beyond))
+    struct.pack_into("<I", entry, 42, 2**32 - 1)
+    directory = bytes(entry[:name_end] + beyond + entry[name_end:])
+    tail = content[end : end + 12] + struct.pack("<II", size + len(beyond), start) + content[end + 20 :]
+    (tmp_path / "a.sog").write_bytes(content[:start] + directory + tail)
+    assert_refused(tmp_path / "a.sog", "'meta.json' cannot be unpacked")
+
+
+def test_more_gaussians_than_one_for_four_bytes_are_refused(tmp_path, random_gaussians):
+    sog.write(random_gaussians(500, 1), tmp_path / "a.sog")
+    size = (tmp_path / "a.sog").stat().st_size
+    changed(tmp_path / "a.sog", put("count")(100_000 + size // 2))
+    assert_refused(tmp_path / "a.sog", "Gaussians in .* bytes; that is too few to be real")
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"[" * 100_000, b'{"version": 2, "count": ' + b"9" * 5000 + b"}"])

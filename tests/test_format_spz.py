@@ -370,6 +370,36 @@ def test_a_gzip_bomb_is_refused_before_it_is_unpacked(tmp_path):
     refused_cheaply(tmp_path / "a.spz", "unpacks to more than the 200 bytes that 10 Gaussians need")
 
 
+def test_files_that_would_unpack_to_more_than_real_ones_are_refused(tmp_path):
+    count = 975_000  # 19.5 MB; 16 MiB are allowed to any file, and 227 kB must answer for the rest.
+    header, noise = HEADER.pack(b"NGSP", 3, count, 0, 12, 0, 0), np.random.default_rng(0).bytes(170_000)
+    dense = gzip.compress(header + noise + bytes(20 * count - len(noise)))
+    zeros = gzip.compress(header + bytes(20 * count))
+    for content in (dense, zeros, zeros + bytes(500_000)):  # The last would pass if what follows the stream counted.
+        (tmp_path / "a.spz").write_bytes(content)
+        refused_cheaply(tmp_path / "a.spz", "975000 Gaussians need 19500000 bytes, too many for a file of")
+
+
+def test_what_follows_the_stream_does_no_harm(tmp_path, random_gaussians):
+    saved = random_gaussians(50)
+    spz.write(saved, tmp_path / "a.spz")
+    (tmp_path / "a.spz").write_bytes((tmp_path / "a.spz").read_bytes() + bytes(1000))
+    assert_within_bounds(saved, spz.read(tmp_path / "a.spz"))
+
+
+@pytest.mark.parametrize("lie", [0, 2**63])
+def test_what_is_in_no_block_of_version_4_does_not_count_for_its_size(tmp_path, lie):
+    zstandard = pytest.importorskip("zstandard")
+    count = 975_000
+    blocks = [zstandard.ZstdCompressor().compress(bytes(count * size)) for size in (9, 1, 3, 3, 4)]
+    sizes = [(len(block), count * size) for block, size in zip(blocks, (9, 1, 3, 3, 4), strict=True)]
+    sizes[-1] = (sizes[-1][0] + lie, sizes[-1][1])
+    header = HEADER.pack(b"NGSP", 4, count, 0, 12, 0, 5) + struct.pack("<I12x", 32)
+    table = b"".join(struct.pack("<QQ", *pair) for pair in sizes)
+    (tmp_path / "a.spz").write_bytes(header + table + b"".join(blocks) + bytes(0 if lie else 500_000))
+    refused_cheaply(tmp_path / "a.spz", "975000 Gaussians need 19500000 bytes, too many for a file of")
+
+
 def test_a_zstd_bomb_is_not_unpacked_beyond_what_the_header_declares(tmp_path, random_gaussians):
     zstandard = pytest.importorskip("zstandard")
     with_size = zstandard.ZstdCompressor()

@@ -101,17 +101,16 @@ def read(path: Path) -> Gaussians:
         FileProblem: if the file is missing, not such a PLY, truncated, or holds ranges that are not finite.
     """
     elements = _read_elements(path)
+    _check_sizes(path, elements)
     vertices, bounds = elements["vertex"], _read_bounds(path, elements["chunk"])
     count = len(vertices)
-    if len(bounds) != -(-count // CHUNK):
-        refuse(path, f"{len(bounds)} chunks for {count} vertices; expected one for each {CHUNK}")
     position, rotation, scale, colour = (vertices[name] for name in _PACKED)
     colours = _unpack(colour, _COLOUR_BITS)
     units = [_unpack(position, _VECTOR_BITS), _unpack(scale, _VECTOR_BITS), colours[:, :3]]
     low, high = (np.repeat(bounds[:, :, end], CHUNK, axis=0)[:count] for end in (0, 1))  # [N, 3 ranges, 3]
     means, logs, rgb = (low[:, i] * (1 - unit) + high[:, i] * unit for i, unit in enumerate(units))
     quats = with_largest(rotation >> np.uint32(30), (_unpack(rotation, _ROTATION_BITS) - 0.5) * (2 * HALF_RANGE))
-    sh = _read_sh(path, elements.get("sh"), (rgb - 0.5) / DC)
+    sh = _read_sh(elements.get("sh"), (rgb - 0.5) / DC)
     return Gaussians(
         means=torch.from_numpy(means.astype(np.float32)),
         scales=torch.from_numpy(np.exp(logs.clip(*_LOG_SCALE_RANGE)).astype(np.float32)),
@@ -167,24 +166,31 @@ def _sh_bytes(
     return levels
 
 
+def _check_sizes(path: Path, elements: dict[str, np.ndarray]) -> None:
+    """Refuse elements that do not belong together, before any of them is decoded."""
+    count, chunks, sh = len(elements["vertex"]), len(elements["chunk"]), elements.get("sh")
+    if chunks != -(-count // CHUNK):
+        refuse(path, f"{chunks} chunks for {count} vertices; expected one for each {CHUNK}")
+    if sh is None:
+        return
+    names = [f"f_rest_{i}" for i in range(len(sh.dtype.names or ()))]
+    if len(names) not in (9, 24, 45) or sh.dtype != np.dtype([(name, "u1") for name in names]):
+        refuse(path, f"element sh: {len(names)} properties; expected 9, 24 or 45 uchar, f_rest_0 and so on")
+    if len(sh) != count:
+        refuse(path, f"element sh: {len(sh)} rows for {count} vertices; expected as many")
+
+
 def _read_sh(
-    path: Path,
     table: np.ndarray | None,  # [N] records
     dc: NDArray[np.float64],  # [N, 3]
 ) -> NDArray[np.float32]:  # [N, K, 3]
     first = dc.clip(-_LARGEST, _LARGEST).astype(np.float32)[:, None]  # Ranges may reach where float32 ends.
     if table is None:
         return first
-    rest = len(table.dtype.names or ())
-    names = [f"f_rest_{i}" for i in range(rest)]
-    if rest not in (9, 24, 45) or table.dtype != np.dtype([(name, "u1") for name in names]):
-        refuse(path, f"element sh: {rest} properties; expected 9, 24 or 45 uchar, f_rest_0 and so on")
-    if len(table) != len(dc):
-        refuse(path, f"element sh: {len(table)} rows for {len(dc)} vertices; expected as many")
     levels = ((np.arange(256) + 0.5) / 256 - 0.5) * (2 * _SH_LIMIT)
     levels[[0, 255]] = -_SH_LIMIT, _SH_LIMIT
-    coefficients = levels.astype(np.float32)[table.view("u1").reshape(len(table), 3, rest // 3).transpose(0, 2, 1)]
-    return np.concatenate([first, coefficients], axis=1)
+    codes = table.view("u1").reshape(len(table), 3, table.itemsize // 3).transpose(0, 2, 1)  # channel first in the file
+    return np.concatenate([first, levels.astype(np.float32)[codes]], axis=1)
 
 
 def _read_bounds(

@@ -17,7 +17,7 @@ coefficients included, and turned back when reading. Nothing is quantised; what 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ _POINTS = 0
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 _UNIFORM = 1e-4  # How far a node's matrix may be from a rotation times a number, relative to that number.
 _PARTS = 500  # Meshes that the nodes of a file may show in all; turning each of them takes milliseconds.
-_SMALL_COUNT = 100_000  # Gaussians that a file may show whatever its own size; above, at most one for 4 bytes.
+_SMALL_COUNT = 100_000  # Gaussians that a file may show whatever its own size.
+_MOST_EXPANSION = 4  # The others may take so many times the bytes of the file's numbers, which attributes may share.
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
@@ -88,23 +89,38 @@ def read(path: Path) -> Gaussians:
     for name in glb.listing(glb.json, "extensionsRequired"):
         if name not in (_EXTENSION, _QUANTISATION):
             glb.refuse(f"it needs the extension {shown(name)}, which cannot be read; save it without")
-    known: dict[tuple[int, int], Gaussians | None] = {}
-    placed: list[Gaussians] = []
-    count, most = 0, _SMALL_COUNT + len(glb.body) // 4
-    for mesh, world in glb.instances():
-        for index, primitive in enumerate(glb.listing(glb.item("meshes", mesh), "primitives")):
-            if (mesh, index) not in known:
-                known[mesh, index] = _read_primitive(glb, glb.mapping(primitive, "a primitive"))
-            if (splats := known[mesh, index]) is not None:
-                count += len(splats)
-                if count > most or len(placed) == _PARTS:
-                    glb.refuse(
-                        f"its nodes show more than {_PARTS} meshes or {most} Gaussians; join or drop some of them"
-                    )
-                placed.append(_placed(glb, splats, world))
-    if not placed:
+    parts = _parts(glb)
+    if not parts:
         glb.refuse(f"no Gaussians: none of its meshes in the scene has {_EXTENSION}")
-    return _together(placed)
+    known = {splats: _read_splats(glb, splats) for splats in dict.fromkeys(splats for splats, _ in parts)}
+    return _together([_placed(glb, known[splats], world) for splats, world in parts])
+
+
+@dataclass(frozen=True)
+class _Splats:
+    """A primitive of Gaussians, not read yet; equal ones are read once."""
+
+    accessors: tuple[tuple[int, int], ...]
+    """Index and components, of centres, rotations, scales, opacities and each coefficient."""
+    count: int
+    """Gaussians."""
+
+
+def _parts(glb: gltf.Glb) -> list[tuple[_Splats, NDArray[np.float64]]]:
+    """What the scene shows, and the matrix [4, 4] of each to the world; refused if it is too much to read."""
+    meshes: dict[int, list[_Splats]] = {}
+    parts: list[tuple[_Splats, NDArray[np.float64]]] = []
+    count, floats = 0, 0
+    for mesh, world in glb.instances():
+        if mesh not in meshes:
+            meshes[mesh] = _splats_of(glb, mesh)
+        for splats in meshes[mesh]:
+            parts.append((splats, world))
+            count, floats = count + splats.count, max(floats, sum(size for _, size in splats.accessors))
+            most = _SMALL_COUNT + _MOST_EXPANSION * len(glb.body) // (4 * floats)
+            if count > most or len(parts) > _PARTS:
+                glb.refuse(f"its nodes show more than {_PARTS} meshes or {most} Gaussians; join or drop some of them")
+    return parts
 
 
 def _sh_names(degree: int) -> list[str]:
@@ -118,8 +134,14 @@ def _fallback(gaussians: Gaussians) -> NDArray[np.uint16]:
     return (colours * 65535).round().numpy().astype(np.uint16)
 
 
-def _read_primitive(glb: gltf.Glb, primitive: dict[str, Any]) -> Gaussians | None:
-    """The Gaussians of a primitive in its own axes; None if it is of another kind."""
+def _splats_of(glb: gltf.Glb, mesh: int) -> list[_Splats]:
+    """The primitives of a mesh that hold Gaussians."""
+    primitives = [glb.mapping(each, "a primitive") for each in glb.listing(glb.item("meshes", mesh), "primitives")]
+    return [splats for each in primitives if (splats := _splats(glb, each)) is not None]
+
+
+def _splats(glb: gltf.Glb, primitive: dict[str, Any]) -> _Splats | None:
+    """The Gaussians of a primitive; None if it is of another kind."""
     extensions = glb.mapping(primitive.get("extensions", {}), "extensions")
     if _EXTENSION not in extensions:
         return None
@@ -144,10 +166,16 @@ def _read_primitive(glb: gltf.Glb, primitive: dict[str, Any]) -> Gaussians | Non
     }
     if missing := [name for name in names if name not in attributes]:
         glb.refuse(f"its Gaussians lack {', '.join(missing[:3])}{' ...' if missing[3:] else ''}")
-    columns = [glb.accessor(attributes[name], size) for name, size in names.items()]
-    if len({len(column) for column in columns}) != 1:
+    accessors = tuple((attributes[name], size) for name, size in names.items())
+    counts = [glb.count(index, size) for index, size in accessors]
+    if len(set(counts)) != 1:
         glb.refuse("its Gaussians' attributes differ in number; the file is damaged")
-    means, quats, scales, opacities, *sh = columns
+    return _Splats(accessors, counts[0])
+
+
+def _read_splats(glb: gltf.Glb, splats: _Splats) -> Gaussians:
+    """The Gaussians in their own axes."""
+    means, quats, scales, opacities, *sh = (glb.accessor(index, size) for index, size in splats.accessors)
     if scales.size and scales.min() < 0:
         glb.refuse("a SCALE is below 0: drafts of the extension held logarithms; save it with a newer writer")
     if opacities.size and not (opacities.min() >= 0 and opacities.max() <= 1):

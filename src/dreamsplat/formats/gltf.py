@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats.atomic import read_bytes, refuse, replacing
 from dreamsplat.formats.checked_json import NUMBER_LIMIT, are_numbers, is_whole, parse, shown
-from dreamsplat.geometry import rotation_from_quats
 
 _MAGIC, _JSON, _BIN = b"glTF", b"JSON", b"BIN\0"
 _SIZE_LIMIT = 2**32 - 1  # bytes; the header holds 32 bits.
@@ -28,6 +26,9 @@ _COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _TYPE_CODES = {np.dtype(kind): code for code, kind in _TYPES.items()}
 _VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963
+_JSON_LIMIT = 2 << 20  # bytes; scenes have some KB, and a MB of brackets becomes 50 MB of objects.
+_CHUNKS = 8  # The standard has JSON first and numbers second; others may follow, and are not looked for without end.
+_NODES = 30_000  # Nodes that a scene may have; one that turns takes 30 microseconds.
 
 
 def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> None:
@@ -77,7 +78,7 @@ class Glb:
     """For messages."""
     json: dict[str, Any]
     """The JSON chunk."""
-    body: bytes
+    body: memoryview
     """The binary chunk; empty if there is none."""
 
     @classmethod
@@ -88,7 +89,7 @@ class Glb:
             FileProblem: if the file is missing, no binary glTF 2.0, truncated, or its JSON is damaged.
         """
         content = read_bytes(path)
-        bare = cls(path, {}, b"")
+        bare = cls(path, {}, memoryview(b""))
         if len(content) < 12 or content[:4] != _MAGIC:
             bare.refuse("not a .glb file: it does not start with 'glTF'")
         _, version, total = struct.unpack_from("<4sII", content)
@@ -96,18 +97,28 @@ class Glb:
             bare.refuse(f"glTF version {version}; only 2 can be read, so convert the file first")
         if total > len(content):
             bare.refuse(f"truncated: the header says {total} bytes, the file has {len(content)}")
-        chunks: dict[bytes, bytes] = {}
-        start = 12
-        while start + 8 <= total:
-            size, kind = struct.unpack_from("<I4s", content, start)
-            if size > total - start - 8:
-                bare.refuse(f"a chunk of {size} bytes does not fit the file's {total}; it is damaged")
-            chunks.setdefault(kind, content[start + 8 : start + 8 + size])  # Of unknown kinds: to be ignored.
-            start += 8 + size
-        document = parse(chunks.get(_JSON, b""))
+        chunks = bare._chunks(memoryview(content)[:total])
+        text = chunks.get(_JSON, b"")
+        if len(text) > _JSON_LIMIT:
+            bare.refuse(f"its JSON has {len(text)} bytes; expected at most {_JSON_LIMIT}: save only the splats")
+        document = parse(bytes(text))
         if document is None:
             bare.refuse("its JSON chunk is missing or damaged")
-        return cls(path, document, chunks.get(_BIN, b""))
+        return cls(path, document, chunks.get(_BIN, bare.body))
+
+    def _chunks(self, content: memoryview) -> dict[bytes, memoryview]:
+        """The first chunk of every kind among the first few; kinds that are not known are to be ignored."""
+        chunks: dict[bytes, memoryview] = {}
+        start = 12
+        for _ in range(_CHUNKS):
+            if start + 8 > len(content):
+                break
+            size, kind = struct.unpack_from("<I4s", content, start)
+            if size > len(content) - start - 8:
+                self.refuse(f"a chunk of {size} bytes does not fit the file's {len(content)}; it is damaged")
+            chunks.setdefault(kind, content[start + 8 : start + 8 + size])
+            start += 8 + size
+        return chunks
 
     def item(self, kind: str, index: object) -> dict[str, Any]:
         """Entry `index` of the top-level list `kind`, such as "meshes"."""
@@ -118,6 +129,20 @@ class Glb:
 
     def accessor(self, index: object, components: int) -> NDArray[np.float32]:
         """The values [count, components] of an accessor; normalized whole numbers become fractions of their range."""
+        stored = self._stored(index, components)
+        values = stored.astype(np.float32)
+        if self.item("accessors", index).get("normalized") is True and stored.dtype.kind != "f":
+            values = np.maximum(values / np.float32(np.iinfo(stored.dtype).max), -1)
+        if not np.isfinite(values).all():
+            self.refuse(f"accessor {index}: a value is NaN or infinite; the file is damaged")
+        return values
+
+    def count(self, index: object, components: int) -> int:
+        """The number of an accessor's values, which are all in the file; different ones may share its bytes."""
+        return len(self._stored(index, components))
+
+    def _stored(self, index: object, components: int) -> NDArray[Any]:
+        """The values [count, components] of an accessor as the file has them, not copied."""
         accessor = self.item("accessors", index)
         if "bufferView" not in accessor or "sparse" in accessor:
             self.refuse(f"accessor {index} is compressed or sparse; save the file without compression")
@@ -139,16 +164,12 @@ class Glb:
                 f"accessor {index}: {shown(count)} values do not fit the file's bytes; it is damaged or cut short"
             )
         strides = (stride, dtype.itemsize)
-        values = np.ndarray((count, components), dtype, self.body, start + inside, strides).astype(np.float32)
-        if accessor.get("normalized") is True and dtype.kind != "f":
-            values = np.maximum(values / np.float32(np.iinfo(dtype).max), -1)
-        if not np.isfinite(values).all():
-            self.refuse(f"accessor {index}: a value is NaN or infinite; the file is damaged")
-        return values
+        return np.ndarray((count, components), dtype, self.body, start + inside, strides)
 
     def instances(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """Every node with a mesh, in its scene's order: the mesh's index and the matrix [4, 4] from it to the world."""
-        waiting = [(root, np.eye(4)) for root in reversed(self._roots())]
+        still = np.eye(4)
+        waiting = [(root, still) for root in reversed(self._few(self._roots()))]
         seen: set[int] = set()
         while waiting:
             index, above = waiting.pop()
@@ -156,13 +177,12 @@ class Glb:
             if index in seen:
                 self.refuse(f"node {index} is reached twice; nodes must form trees, so the file is damaged")
             seen.add(index)
-            world = above @ self._local(node, index)
-            if not np.abs(world).max() < NUMBER_LIMIT:
-                self.refuse(f"node {index} is moved or scaled beyond all bounds; the file is damaged")
+            world = self._moved(above, node, index)
             if "mesh" in node:
                 self.item("meshes", node["mesh"])
                 yield node["mesh"], world
-            waiting += [(child, world) for child in reversed(self.listing(node, "children"))]
+            children = self._few(self.listing(node, "children"), besides=len(seen) + len(waiting))
+            waiting += [(child, world) for child in reversed(children)]
 
     def listing(self, owner: dict[str, Any], key: str) -> list[Any]:
         """The list under a key; empty if there is none."""
@@ -185,28 +205,58 @@ class Glb:
         """The nodes at the top: of the scene to show or, where the file has none, all that are nobody's children."""
         if self.json.get("scenes"):
             return self.listing(self.item("scenes", self.json.get("scene", 0)), "nodes")
-        nodes = self.listing(self.json, "nodes")
+        nodes = self._few(self.listing(self.json, "nodes"))
         children = [self.listing(self.mapping(node, f"node {i}"), "children") for i, node in enumerate(nodes)]
         below = {child for each in children for child in each if type(child) is int}
         return [index for index in range(len(nodes)) if index not in below]
 
-    def _local(self, node: dict[str, Any], index: int) -> NDArray[np.float64]:
-        """A node's matrix [4, 4] to its parent."""
+    def _few(self, nodes: list[Any], besides: int = 0) -> list[Any]:
+        """The nodes, if a scene may have so many and others besides."""
+        if len(nodes) + besides > _NODES:
+            self.refuse(f"it has more than {_NODES} nodes; join or drop some of them")
+        return nodes
+
+    def _moved(self, above: NDArray[np.float64], node: dict[str, Any], index: int) -> NDArray[np.float64]:
+        """A node's matrix [4, 4] to the world, from its parent's; most nodes in large scenes do not move anything."""
         if "matrix" in node:
-            return self._numbers(node, "matrix", np.eye(4).ravel()).reshape(4, 4).T  # column by column in the file
-        x, y, z, w = self._numbers(node, "rotation", np.array([0.0, 0, 0, 1]))
-        if not np.linalg.norm([x, y, z, w]) > 1e-6:
-            self.refuse(f"node {index}: its rotation is 0 0 0 0; the file is damaged")
-        turn = rotation_from_quats(torch.tensor([w, x, y, z], dtype=torch.float64)).numpy()
+            world = above @ self._numbers(node, "matrix", 16).reshape(4, 4).T  # column by column in the file
+        elif "rotation" in node or "scale" in node or "translation" in node:
+            world = above @ self._local(node, index)
+        else:
+            return above
+        if not np.abs(world).max() < NUMBER_LIMIT:
+            self.refuse(f"node {index} is moved or scaled beyond all bounds; the file is damaged")
+        return world
+
+    def _local(self, node: dict[str, Any], index: int) -> NDArray[np.float64]:
+        """A node's matrix [4, 4] to its parent, from its rotation, scale and translation."""
         local = np.eye(4)
-        local[:3, :3] = turn * self._numbers(node, "scale", np.ones(3))
-        local[:3, 3] = self._numbers(node, "translation", np.zeros(3))
+        if "rotation" in node:
+            local[:3, :3] = self._rotation(node, index)
+        if "scale" in node:
+            local[:3, :3] *= self._numbers(node, "scale", 3)
+        if "translation" in node:
+            local[:3, 3] = self._numbers(node, "translation", 3)
         return local
 
-    def _numbers(self, owner: dict[str, Any], key: str, default: NDArray[np.float64]) -> NDArray[np.float64]:
-        values = owner.get(key, default.tolist())
-        if not are_numbers(values) or len(values) != len(default):
-            self.refuse(f"{key} is no list of {len(default)} numbers; the file is damaged")
+    def _rotation(self, node: dict[str, Any], index: int) -> NDArray[np.float64]:
+        """A node's rotation as a matrix [3, 3]. `geometry` has this for tensors, which take longer than the sums."""
+        quat = self._numbers(node, "rotation", 4)
+        length = float(np.linalg.norm(quat))
+        if not length > 1e-6:
+            self.refuse(f"node {index}: its rotation is 0 0 0 0; the file is damaged")
+        x, y, z, w = (quat / length).tolist()
+        rows = (
+            (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+            (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+            (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+        )
+        return np.array(rows)
+
+    def _numbers(self, owner: dict[str, Any], key: str, count: int) -> NDArray[np.float64]:
+        values = owner[key]
+        if not isinstance(values, list) or len(values) != count or not are_numbers(values):
+            self.refuse(f"{key} is no list of {count} numbers; the file is damaged")
         return np.array(values, dtype=np.float64)
 
     def _whole(self, owner: dict[str, Any], key: str, default: int | None) -> int:

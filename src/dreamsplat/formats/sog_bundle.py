@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -20,9 +21,12 @@ from dreamsplat.formats.checked_json import are_numbers, is_whole, parse, shown
 
 _CODES = 256
 _COUNT_LIMIT = 20_000_000  # Gaussians; pictures of more make decoders warn of bombs.
-_SMALL_COUNT = 100_000  # Gaussians that a file may hold whatever its own size; above, at most one for each byte.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
-_SMALL_ENTRY = 1 << 20  # bytes that an entry may unpack to whatever the file's size.
+_SMALL_COUNT = 100_000  # Gaussians that a file may hold whatever its own size.
+_LEAST_BYTES = 4  # The others take at least so many each; in real files 8 or more.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, OverflowError, RuntimeError)
+_DIRECTORY_LIMIT = 1 << 16  # bytes; a bundle has eight entries of about 60, and each becomes objects of a KB.
+_META_LIMIT = 1 << 20  # bytes that meta.json may unpack to; with three codebooks it has 10 KB.
+_SMALL_ENTRY = 1 << 20  # bytes that a picture may unpack to whatever the file's size.
 
 
 def picture_of(
@@ -58,6 +62,18 @@ def pack(path: Path, meta: dict[str, Any], pictures: dict[str, bytes]) -> None:
             archive.writestr(zipfile.ZipInfo(name), content)  # Its date is 1980-01-01, unlike that of a bare name.
 
 
+class _ZipInMemory(io.BytesIO):
+    """A zip whose directory is not parsed if it is long: `zipfile` asks for all of it at once, so a read is refused."""
+
+    longest_read = _DIRECTORY_LIMIT
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next `size` bytes; all for -1, which `zipfile` asks for only at the end of the file."""
+        if size is not None and size > self.longest_read:
+            raise zipfile.BadZipFile(f"a read of {size} bytes")
+        return super().read(size)
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A SOG file being read; its methods refuse, with the file's name, whatever does not fit the format."""
@@ -82,18 +98,20 @@ class Bundle:
         """
         content = read_bytes(path)
         try:
-            archive = zipfile.ZipFile(io.BytesIO(content))
+            source = _ZipInMemory(content)
+            archive = zipfile.ZipFile(source)
+            source.longest_read = sys.maxsize
         except _ZIP_ERRORS as error:
-            raise FileProblem(f"{path}: not a .sog bundle: it is no zip, or one cut short.") from error
+            raise FileProblem(f"{path}: not a .sog bundle: it is no zip, one cut short, or of many files.") from error
         bundle = cls(path, archive, len(content), {}, 0)
-        meta = parse(bundle._entry("meta.json"))
+        meta = parse(bundle._entry("meta.json", _META_LIMIT))
         if meta is None:
             bundle.refuse("meta.json is no JSON object; the file is damaged")
         if meta.get("version") != 2:
             found = shown(meta.get("version", 1))  # Version 1 did not say so.
             bundle.refuse(f"SOG version {found}; expected 2, so convert it with PlayCanvas's splat-transform")
         count = bundle._whole("count", meta.get("count"), 0, _COUNT_LIMIT)
-        if count > _SMALL_COUNT + len(content):
+        if count > _SMALL_COUNT + len(content) // _LEAST_BYTES:
             bundle.refuse(f"{count} Gaussians in {len(content)} bytes; that is too few to be real, so it is damaged")
         return cls(path, archive, len(content), meta, count)
 
@@ -104,7 +122,7 @@ class Bundle:
     def numbers(self, section: str, key: str, least: int, most: int) -> NDArray[np.float64]:
         """A list of `least` to `most` finite numbers in a section of meta.json."""
         values = self._section(section).get(key)
-        if not isinstance(values, list) or not are_numbers(values) or not least <= len(values) <= most:
+        if not isinstance(values, list) or not least <= len(values) <= most or not are_numbers(values):
             self.refuse(f"meta.json: {section} {key} is no list of {most} numbers; the file is damaged")
         return np.array(values, dtype=np.float64)
 
@@ -138,7 +156,8 @@ class Bundle:
         names = self._section(section).get("files")
         if not isinstance(names, list) or len(names) <= index or not isinstance(names[index], str):
             self.refuse(f"meta.json: {section} files names no picture {index}; the file is damaged")
-        name, content = shown(names[index]), self._entry(names[index])
+        # Pictures do not get smaller in a zip, so they have the file's size at most.
+        name, content = shown(names[index]), self._entry(names[index], self.size + _SMALL_ENTRY)
         if content[:4] != b"RIFF" or content[8:16] != b"WEBPVP8L" or len(content) < 25:
             self.refuse(f"{name}: not a lossless WebP picture; save the file with another writer")
         sides = int.from_bytes(content[21:25], "little")  # Read before decoding, which allocates by it.
@@ -156,16 +175,16 @@ class Bundle:
         """Raise the FileProblem that names the file."""
         refuse(self.path, reason)
 
-    def _entry(self, name: str) -> bytes:
-        """An entry of the zip, which may not unpack to more than the file's own size: pictures do not get smaller."""
-        limit = self.size + _SMALL_ENTRY
-        known = {entry.filename: entry for entry in self.archive.infolist()}
-        if name not in known:
-            self.refuse(f"not a .sog bundle: it holds no {shown(name)}")
-        if known[name].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # Others can ask for gigabytes.
-            self.refuse(f"{shown(name)} is packed by method {known[name].compress_type}; expected stored or deflated")
+    def _entry(self, name: str, limit: int) -> bytes:
+        """An entry of the zip, which may not unpack to more than `limit` bytes."""
         try:
-            with self.archive.open(known[name]) as stream:
+            entry = self.archive.getinfo(name)
+        except KeyError:
+            self.refuse(f"not a .sog bundle: it holds no {shown(name)}")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # Others can ask for gigabytes.
+            self.refuse(f"{shown(name)} is packed by method {entry.compress_type}; expected stored or deflated")
+        try:
+            with self.archive.open(entry) as stream:
                 content = stream.read(limit + 1)
         except _ZIP_ERRORS as error:
             raise FileProblem(f"{self.path}: {shown(name)} cannot be unpacked; the file is damaged.") from error

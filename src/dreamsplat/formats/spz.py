@@ -27,7 +27,6 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +46,9 @@ size for accuracy. The authors take 8 for degree 1 and 16 above, though all basi
 white noise of 0.03 as coefficients then render at 40 to 42 dB in 1/12 of the .ply, with 5 at 46 to 48 dB in 1/9.3."""
 COLOUR_SCALE = 0.15
 """Of a degree-0 coefficient before it is stored; less than 0.282, so that colours beyond [0, 1] have room."""
-MOST_EXPANSION = 30
+MOST_EXPANSION = 12
 """A file that would unpack to more than this many times its size and another 16 MiB is refused: real objects shrink 2
-to 5 times, and a few kilobytes could else ask for gigabytes."""
+to 5 times, and a few kilobytes could else ask for gigabytes. What follows the packed blocks does not count."""
 
 _MAGIC = b"NGSP"
 _HEADER = struct.Struct("<4sIIBBBB")
@@ -80,6 +79,11 @@ class _Header:
             "rotations": 3 if self.version < 3 else 4,
             "sh": 3 * ((self.degree + 1) ** 2 - 1),
         }
+
+    @property
+    def total(self) -> int:
+        """Bytes of all blocks."""
+        return self.count * sum(self.sizes.values())
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
@@ -116,7 +120,7 @@ def fraction_bits(
 ) -> int:
     """Binary digits behind the point of a coordinate, of 24: 12, more for objects under half a unit, fewer above 2048.
 
-    Positions are then off by at most 2^-13 units, by 2^-12 of the extent of a small object, by 2^-24 of a large one's.
+    Positions are then off by at most 2^-13 units, by 2^-12 of a small extent or 2^-25 units, by 2^-23 of a large one.
 
     Raises:
         InvalidInput: if the extent is 2^23 or more.
@@ -167,18 +171,25 @@ def _open_gzip(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
     """Header and blocks of version 1 to 3: one gzip stream, of which no more is unpacked than the header declares."""
     stream = zlib.decompressobj(_GZIP)
     try:
-        header = _header(path, stream.decompress(content, _HEADER.size), len(content), (1, 2, 3))
-        total = header.count * sum(header.sizes.values())
-        body = stream.decompress(stream.unconsumed_tail, total) if total else b""
-        extra = stream.decompress(stream.unconsumed_tail, 1)  # Also reads and checks the end of the stream.
+        header = _header(path, stream.decompress(content, _HEADER.size), (1, 2, 3))
+        _check_expansion(path, header, len(content))
+        sizes = {name: header.count * size for name, size in header.sizes.items()}
+        blocks = {name: _next(stream, size) for name, size in sizes.items()}
+        extra = _next(stream, 1)  # Also reads and checks the end of the stream.
     except zlib.error as error:
         refuse(path, f"damaged: its gzip stream cannot be unpacked ({error})")
-    if len(body) < total or not (extra or stream.eof):
-        refuse(path, f"truncated: {header.count} Gaussians need {total} bytes, it unpacks to {len(body)}")
+    found = sum(len(block) for block in blocks.values())
+    if found < header.total or not (extra or stream.eof):
+        refuse(path, f"truncated: {header.count} Gaussians need {header.total} bytes, it unpacks to {found}")
     if extra and not header.flags & (_EXTENSIONS | _LEVELS_OF_DETAIL):
-        refuse(path, f"damaged: it unpacks to more than the {total} bytes that {header.count} Gaussians need")
-    rest = BytesIO(body)
-    return header, {name: rest.read(header.count * size) for name, size in header.sizes.items()}
+        refuse(path, f"damaged: it unpacks to more than the {header.total} bytes that {header.count} Gaussians need")
+    _check_expansion(path, header, len(content) - len(stream.unused_data))
+    return header, blocks
+
+
+def _next(stream: zlib._Decompress, size: int) -> bytes:
+    """The next bytes of a stream, less at its end; zlib takes 0 for all, and counts the rest twice after the end."""
+    return stream.decompress(stream.unconsumed_tail, size) if size and not stream.eof else b""
 
 
 def _open_zstd(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
@@ -189,7 +200,7 @@ def _open_zstd(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
         raise MissingDependency(
             f'{path}: .spz version 4 needs zstandard. Run: pip install "dreamsplat[spz4]", or save it as version 3.'
         ) from error
-    header = _header(path, content[: _HEADER.size], len(content), (4,))
+    header = _header(path, content[: _HEADER.size], (4,))
     sizes = {name: header.count * size for name, size in header.sizes.items()}
     blocks = dict.fromkeys(sizes, b"")
     present = [name for name, size in sizes.items() if size]
@@ -197,6 +208,8 @@ def _open_zstd(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
     offset = table + 16 * content[15]
     if table < 32 or offset > len(content) or content[15] < len(present):
         refuse(path, "truncated, or its table of contents is damaged")
+    packed_sizes = struct.unpack_from(f"<{2 * len(present)}Q", content, table)[::2]
+    _check_expansion(path, header, min(sum(packed_sizes), len(content) - offset))  # A size may be a lie.
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     for i, name in enumerate(present):
         packed, unpacked = struct.unpack_from("<QQ", content, table + 16 * i)
@@ -212,7 +225,7 @@ def _open_zstd(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
     return header, blocks
 
 
-def _header(path: Path, start: bytes, file_size: int, versions: tuple[int, ...]) -> _Header:
+def _header(path: Path, start: bytes, versions: tuple[int, ...]) -> _Header:
     """The header that a file begins with, once unpacked; refused if nothing of that kind can follow."""
     if len(start) < _HEADER.size or start[:4] != _MAGIC:
         refuse(path, "not a .spz file, or truncated: no header that begins with 'NGSP'")
@@ -221,14 +234,18 @@ def _header(path: Path, start: bytes, file_size: int, versions: tuple[int, ...])
     if version not in versions or degree > 4 or bits > 30:
         known = f"expected version {versions[0]} to {versions[-1]} in such a file, degree 0 to 4, at most 30 bits"
         refuse(path, f"version {version}, degree {degree}, {bits} fraction bits; {known}")
-    total = count * sum(header.sizes.values())
-    if total > MOST_EXPANSION * file_size + (16 << 20):
-        refuse(path, f"truncated or damaged: {count} Gaussians need {total} bytes, too many for a file of {file_size}")
     if degree > 3:
         _log.warning("%s: spherical harmonics of degree 4; degree 3 is kept.", path)
     if flags & _EXTENSIONS:
         _log.warning("%s: its vendor's extensions are left out.", path)
     return header
+
+
+def _check_expansion(path: Path, header: _Header, packed: int) -> None:
+    """Refuse a file whose `packed` bytes would unpack to more than those of any real object."""
+    if header.total > MOST_EXPANSION * packed + (16 << 20):
+        need = f"{header.count} Gaussians need {header.total} bytes"
+        refuse(path, f"truncated or damaged: {need}, too many for a file of {packed}")
 
 
 def _to_bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:

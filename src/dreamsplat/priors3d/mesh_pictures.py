@@ -39,8 +39,10 @@ class Neighbours:
         return sum(map(len, self._read.values()))
 
     def get(self, name: str) -> bytes:
-        """The content of a file beside the mesh. Windows separators and options before the name are understood; of a
-        path from the exporter's own machine the name is tried.
+        """The content of a file beside the mesh.
+
+        Windows separators and options before the name are understood; of a path on the exporter's own machine the name
+        is tried.
 
         Raises:
             FileNotFoundError: if it is not there, or is no picture where one is expected.
