@@ -103,6 +103,13 @@ def test_help_and_version_do_not_wait_for_torch():
     assert all(name in done.stdout for name in cli.COMMANDS)
 
 
+def test_a_terminal_that_knows_few_letters_still_shows_the_name_of_a_file(tmp_path, asset):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "dreamsplat", "convert", asset, tmp_path / "\u00fc.ply"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and "\\xfc.ply: " in done.stdout and done.stderr == ""
+
+
 def test_a_reader_that_has_had_enough_is_no_error():
     program = f"{sys.executable} -m dreamsplat words | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
@@ -361,6 +368,8 @@ def test_a_turntable_has_the_frames_asked_for(run, asset, tmp_path):
         (("--out", "none/x.png"), "there is no folder"),
         (("--out", "x.png", "--size", 0), "expected 1 to 8192 px"),
         (("--out", "x.png", "--background", 255, 0, 0), "three numbers from 0 to 1"),
+        (("--out", "x.png", "--azimuth-deg", "nan"), "finite"),
+        (("--out", "x.png", "--distance", "inf"), "finite"),
         (("--out", "x.png", "--distance", -1), "distance"),
         (("--out", "x.png", "--elevation-deg", 91), "elevation"),
     ],

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dreamsplat {__version__}")
         return 0
     _show_log_messages()
+    if isinstance(sys.stdout, TextIOWrapper):  # A file's name may hold letters that this terminal does not know.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Read when torch is imported. Threads that wait for each other by spinning make a run on busy cores twice as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -104,6 +108,8 @@ class Render:
             raise FileProblem(f"{self.out}: there is no folder '{self.out.parent}'. Make it first.")
         if not (1 <= self.size <= 8192 and 1 <= self.frames <= 10_000):
             raise InvalidInput(f"size {self.size}, frames {self.frames}: expected 1 to 8192 px and 1 to 10000 frames.")
+        if not all(map(math.isfinite, (self.azimuth_deg, self.elevation_deg, self.distance, self.fov_y_deg))):
+            raise InvalidInput("azimuth, elevation, distance and field of view: expected finite numbers.")
         if not all(0 <= channel <= 1 for channel in self.background):
             raise InvalidInput(f"background {self.background}: expected three numbers from 0 to 1, such as 1 1 1.")
 
