@@ -64,7 +64,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(SOURCES) | $(BIN)/python
-	$(INSTALL) ".[video]"
+	$(INSTALL) ".[video,mesh]"
 	@touch $@
 
 $(VENV)/installed-dev: $(SOURCES) | $(BIN)/python

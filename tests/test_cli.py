@@ -103,6 +103,36 @@ def test_help_and_version_do_not_wait_for_torch():
     assert all(name in done.stdout for name in cli.COMMANDS)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("convert", "n" * 300 + ".ply", "x.ply"), ("runs", "n" * 300), ("generate", "a red mug", "--out", "n" * 300),
+     ("generate", "--resume", "n" * 300)],
+)  # fmt: skip
+def test_a_name_that_is_too_long_is_one_error(run, monkeypatch, tmp_path, arguments):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(*arguments)
+    assert code == 2 and is_one_error(err) and "File name too long" in err and list(tmp_path.iterdir()) == []
+
+
+def test_output_that_cannot_be_written_is_one_error():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-u", "-m", "dreamsplat", "words"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2 and is_one_error(done.stderr) and "No space left" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--lift.candidates", 10**12), ("--prior3d.points", 10**11), ("--prior3d.points", 0),
+     ("--prior3d.sampling-steps", 10**9), ("--rates.means", "nan"), ("--rates.scales", "inf")],
+)  # fmt: skip
+def test_settings_that_no_machine_could_bear_are_refused(run, tmp_path, flag, value):
+    quick = () if "prior3d" in flag else ("--prior3d.sampling-steps", 2, "--prior3d.points", 512)
+    code, _, err = run("generate", "a red mug", "--out", tmp_path / "x", flag, value, *quick)
+    assert code == 2 and is_one_error(err) and str(value) in err and not (tmp_path / "x").exists()
+
+
 def test_a_terminal_that_knows_few_letters_still_shows_the_name_of_a_file(tmp_path, asset):
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "dreamsplat", "convert", asset, tmp_path / "\u00fc.ply"]
@@ -327,6 +357,16 @@ def test_the_rate_of_a_resumed_run_counts_its_own_steps_only(random_gaussians, m
     gaussians = random_gaussians(3)
     assert pace.describe(Step("distil", 200, 400, gaussians, None, None, {})) == "3 Gaussians"
     assert "2.0 steps/s" in pace.describe(Step("distil", 220, 400, gaussians, None, None, {}))
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")])
+def test_a_log_that_is_closed_or_full_does_not_stop_a_run(random_gaussians, error):
+    def write(text: str) -> None:
+        raise error
+
+    closed = SimpleNamespace(write=write, flush=lambda: None, isatty=lambda: False)
+    with progress.show_progress(Console(file=closed, force_terminal=False)) as report:
+        report(Step("lift", 0, 1, random_gaussians(3), None, None, {}))
 
 
 def test_a_terminal_shows_a_bar_with_the_same_numbers(random_gaussians):

@@ -466,6 +466,12 @@ def test_a_gif_or_webp_holds_every_frame_and_loops(tmp_path, suffix):
             assert np.abs(np.asarray(film.convert("RGB")).astype(int) - picture).max() <= 6
 
 
+def test_a_name_with_a_dash_in_front_is_no_flag_of_ffmpeg(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert write_turntable(torch.zeros(2, 16, 16, 3), Path("-dash.mp4")) == Path("-dash.mp4")
+    assert (tmp_path / "-dash.mp4").stat().st_size > 0
+
+
 def test_without_ffmpeg_an_mp4_becomes_a_gif_and_says_so(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     path = write_turntable(frames(2, 16, 16), tmp_path / "a.mp4")

@@ -20,7 +20,7 @@ import torch
 from analytic import GaussianDenoiser, GaussianPrior
 from small_run import CONFIG, go_on
 
-from dreamsplat import checkpoints, dream_steps, lifecycle, records
+from dreamsplat import checkpoints, dream_steps, history, lifecycle, records
 from dreamsplat.cli import main
 from dreamsplat.config import DreamConfig
 from dreamsplat.errors import Diverged, FileProblem, InvalidInput
@@ -252,6 +252,52 @@ def test_whatever_else_of_a_run_is_damaged_it_goes_on(name: str, damage: Any, un
     assert steps == sorted(set(steps)) and steps[-10:] == list(range(31, 41))
 
 
+def test_a_run_killed_before_its_first_step_goes_on_and_is_listed(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "forget", lambda folder: None)  # SIGKILL leaves no time for it.
+        patch.setattr(lifecycle, "dream_steps", lambda config, state: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            go_on(tmp_path)
+    assert describe(tmp_path)["state"] == "died" and (tmp_path / "config.json").exists()
+    go_on(tmp_path)
+    assert asset(tmp_path) == asset(unbroken)
+    assert any("no checkpoint yet: beginning anew" in record.message for record in caplog.records)
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(died: Path) -> None:
+    ours = [".preview.4711.tmp.png", "checkpoints/.step-0000035.4711.tmp.safetensors", ".run.1.tmp.json"]
+    others = [".gitignore", "notes.tmp", ".notes.tmp", ".a.b.tmp.png"]
+    for name in ours + others:
+        (died / name).write_text("half a f")
+    go_on(died)
+    assert [name for name in ours + others if (died / name).exists()] == others
+
+
+def test_a_run_that_could_not_begin_leaves_nothing(tmp_path: Path) -> None:
+    few = ["--steps", "1", "--device", "cpu"]
+    assert main(["generate", "a red dinosaur", "--out", str(tmp_path / "run"), *few]) == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("change", [{"seed": 5}, {"steps": 60}])
+def test_settings_that_were_changed_between_are_noticed(died: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="not the settings that its checkpoints were made with"):
+        go_on(died, replace(CONFIG, **change))
+    go_on(died)
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_passed_over(unbroken: Path, died: Path) -> None:
+    (died / "checkpoints" / "step-0000030.safetensors").unlink()
+    (died / "checkpoints" / "step-0000030.safetensors").mkdir()
+    with pytest.raises(FileProblem, match="step-0000030"):  # It is in the way of the next one.
+        go_on(died)
+    (died / "checkpoints" / "step-0000030.safetensors").rmdir()
+    go_on(died)
+    assert asset(died) == asset(unbroken)
+
+
 # Going astray
 
 
@@ -374,6 +420,41 @@ def test_a_rerun_tells_whether_the_result_is_identical(same: bool, tmp_path: Pat
     assert ("identical" if same else "different") in capsys.readouterr().out
     assert json.loads((tmp_path / "run-rerun" / "run.json").read_text())["checkpoint_every"] == 2
     assert (tmp_path / "run-rerun" / "asset.ply").exists()
+
+
+def test_a_rerun_of_an_asset_that_was_changed_is_refused(died: Path, capsys) -> None:
+    go_on(died)
+    (died / "config.json").write_text(json.dumps(PRESETS["bundled"].to_json()))
+    for change in (lambda path: path.write_bytes(b"hi"), Path.unlink):
+        change(died / "asset.ply")
+        assert main(["rerun", str(died)]) == 2
+        assert "is gone, or not what the run made" in capsys.readouterr().err
+
+
+def test_a_rerun_that_is_stopped_says_how_to_repeat_it(tmp_path: Path, monkeypatch, capsys) -> None:
+    few = "--steps 2 --prior3d.sampling-steps 3 --prior3d.points 512 --device cpu".split()
+    assert main(["generate", "a red mushroom", "--out", str(tmp_path / "run"), *few]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "carry_out", lambda *arguments: (_ for _ in ()).throw(lifecycle.Stopped(signal.SIGTERM)))
+        assert main(["rerun", str(tmp_path / "run")]) == 143
+    assert f"dreamsplat rerun {tmp_path / 'run'} --overwrite" in capsys.readouterr().err
+    assert main(["rerun", str(tmp_path / "run"), "--overwrite"]) == 0
+
+
+def test_a_folder_of_somebody_else_does_not_hide_the_runs_beside_it(
+    unbroken: Path, tmp_path: Path, monkeypatch
+) -> None:
+    shutil.copytree(unbroken, tmp_path / "mine")
+    (tmp_path / "theirs").mkdir()
+    real = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if path.parent.name == "theirs":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    assert find_runs(tmp_path) == [tmp_path / "mine"]
 
 
 def test_the_command_resumes_a_run_and_names_a_folder_that_is_none(tmp_path: Path, capsys, monkeypatch) -> None:

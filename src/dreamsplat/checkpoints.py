@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import safetensors
@@ -37,6 +37,8 @@ class Checkpoint:
     """Time that the run had taken so far."""
     slowed: int
     """How often its learning rates had been halved."""
+    config_sha256: str
+    """Of the settings that it was made with, `records.config_sha256`."""
 
 
 def write(run: Path, checkpoint: Checkpoint) -> None:
@@ -48,7 +50,7 @@ def write(run: Path, checkpoint: Checkpoint) -> None:
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{checkpoint.step:07d}.safetensors"
-    told = {"step": checkpoint.step, "seconds": checkpoint.seconds, "slowed": checkpoint.slowed}
+    told = {f.name: getattr(checkpoint, f.name) for f in fields(Checkpoint) if f.name != "state"}
     told["crc32"] = _crc32(checkpoint.state)
     contiguous = {name: tensor.contiguous() for name, tensor in checkpoint.state.items()}
     with replacing(path) as temporary:
@@ -74,13 +76,16 @@ def read_newest(run: Path) -> Checkpoint | None:
             with safetensors.safe_open(path, framework="pt") as file:
                 told = json.loads((file.metadata() or {})["run"])
             state = load_file(path)
-            if _crc32(state) != told["crc32"]:
+            if _crc32(state) != told.pop("crc32"):
                 raise ValueError("its numbers have changed")
-            return Checkpoint(state, told["step"], told["seconds"], told["slowed"])
+            return Checkpoint(state, **told)
         except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            _log.warning("%s is damaged (%s): going back to the one before.", path, str(error).splitlines()[0])
+            back = "going back to the one before" if path != paths[-1] else "and there is none before"
+            _log.warning("%s is damaged (%s): %s.", path, str(error).splitlines()[0], back)
     if paths:
-        raise FileProblem(f"{run / FOLDER}: all checkpoints are damaged. Begin the run anew with --overwrite.")
+        raise FileProblem(
+            f"{run / FOLDER}: all checkpoints are damaged. Begin anew: dreamsplat generate ... --overwrite."
+        )
     return None
 
 
@@ -94,4 +99,4 @@ def _crc32(state: dict[str, Tensor]) -> int:
 
 
 def _newest_first(run: Path) -> list[Path]:
-    return sorted((run / FOLDER).glob("step-*.safetensors"), reverse=True)
+    return sorted(filter(Path.is_file, (run / FOLDER).glob("step-*.safetensors")), reverse=True)

@@ -12,6 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
@@ -71,6 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # what no command expects: a name that is too long, a folder of others, a full disk
+        print(
+            f"error: {printable(str(error.filename or 'output'))}: {error.strerror}. Check the path.", file=sys.stderr
+        )
+        return 2
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         return 130
@@ -205,7 +211,8 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message."""
-        print(f"{record.levelname.lower()}: {printable(record.getMessage())}", file=sys.stderr)
+        with suppress(OSError):  # A log that is full or closed does not stop the work.
+            print(f"{record.levelname.lower()}: {printable(record.getMessage())}", file=sys.stderr)
 
 
 def _show_log_messages() -> None:

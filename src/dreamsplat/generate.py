@@ -16,12 +16,12 @@ import tyro
 
 from dreamsplat import records
 from dreamsplat.config import DreamConfig
-from dreamsplat.errors import InvalidInput
+from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.flags import parse_flags
 from dreamsplat.lifecycle import Stopped, carry_out
 from dreamsplat.lock import locked
 from dreamsplat.presets import PRESETS, fit_vram
-from dreamsplat.priors3d import ShapE
+from dreamsplat.priors3d import Points, ShapE
 from dreamsplat.progress import show_progress
 from dreamsplat.runs import RunFolder, open_run
 
@@ -58,10 +58,16 @@ class Generate(DreamConfig):
     def config(self) -> DreamConfig:
         """The configuration without the flags that only the command line has, once those are carried out."""
         config = DreamConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(DreamConfig)})
+        if isinstance(config.prior3d, Points) and config.prior3d.file != Path():  # A run goes on from anywhere.
+            config = dataclasses.replace(
+                config, prior3d=dataclasses.replace(config.prior3d, file=config.prior3d.file.absolute())
+            )
         if self.image is not None:
             if not isinstance(config.prior3d, ShapE):
                 raise InvalidInput("image: only Shap-E starts from a picture. Add prior3d:shap-e, or a preset with it.")
-            config = dataclasses.replace(config, prior3d=dataclasses.replace(config.prior3d, image=self.image))
+            config = dataclasses.replace(
+                config, prior3d=dataclasses.replace(config.prior3d, image=self.image.absolute())
+            )
         return config if self.vram is None else fit_vram(config, self.vram)
 
 
@@ -83,6 +89,10 @@ def generate(arguments: Sequence[str]) -> int:
     """
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
         again = parse_flags(Resume, arguments, "generate", config=(tyro.conf.FlagCreatePairsOff,))
+        try:
+            str(again.resume).encode()
+        except UnicodeEncodeError as error:
+            raise FileProblem(f"{again.resume}: its name is no UTF-8. Rename the folder first.") from error
         config = records.read_config(again.resume)
         return _run(RunFolder(again.resume, new=False), config, again.checkpoint_every, resume=True)
     args = parse(arguments)

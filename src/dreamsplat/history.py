@@ -16,7 +16,7 @@ import tyro
 from dreamsplat import records
 from dreamsplat.errors import FileProblem
 from dreamsplat.flags import parse_flags
-from dreamsplat.lifecycle import carry_out
+from dreamsplat.lifecycle import Stopped, carry_out
 from dreamsplat.lock import holder, locked
 from dreamsplat.progress import show_progress
 from dreamsplat.runs import open_run
@@ -35,8 +35,6 @@ class Runs:
 def runs(arguments: Sequence[str]) -> int:
     """Print the runs of a folder, the newest last."""
     args = parse_flags(Runs, arguments, "runs", config=(tyro.conf.FlagCreatePairsOff,))
-    if not args.folder.is_dir():
-        raise FileProblem(f"{args.folder}: no such folder. Name the folder that holds the runs.")
     found = sorted(map(describe, find_runs(args.folder)), key=lambda run: run["written"])
     if args.json:
         print("\n".join(json.dumps(run) for run in found))
@@ -63,9 +61,16 @@ def find_runs(folder: Path) -> list[Path]:
         FileProblem: if the folder may not be read.
     """
     try:
-        return [path for path in (folder, *sorted(folder.iterdir())) if (path / records.NAME).is_file()]
+        return list(filter(_is_run, (folder, *sorted(folder.iterdir()))))
     except OSError as error:
         raise FileProblem(f"{folder}: cannot be listed ({error.strerror}). Choose another folder.") from error
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return (folder / records.NAME).is_file()
+    except OSError:  # A folder of somebody else.
+        return False
 
 
 def describe(run: Path) -> dict[str, Any]:
@@ -90,25 +95,32 @@ class Rerun:
     """The folder of the run."""
     out: Path | None = None
     """Folder for the repetition; by default the run's name with -rerun. None of the run's own files is touched."""
+    overwrite: bool = False
+    """Allow a folder that is not empty, such as that of an earlier repetition."""
 
 
 def rerun(arguments: Sequence[str]) -> int:
     """Repeat a finished run.
 
     Returns:
-        0 if the asset has the same bytes, else 1.
+        0 if the asset has the same bytes, else 1; 130 or 143 if Ctrl-C or SIGTERM stopped it.
     """
-    args = parse_flags(Rerun, arguments, "rerun")
+    args = parse_flags(Rerun, arguments, "rerun", config=(tyro.conf.FlagCreatePairsOff,))
     record, config = records.read(args.folder), records.read_config(args.folder)
     if record["state"] != "done":
         raise FileProblem(
             f"{args.folder}: the run is not finished, so there is nothing to compare with. "
             f"First: dreamsplat generate --resume {shlex.quote(str(args.folder))}"
         )
-    run = args.folder.resolve()
-    folder = open_run(args.out or run.with_name(f"{run.name}-rerun"))
-    with locked(folder.path), show_progress() as report:
-        carry_out(folder, config, report, record["checkpoint_every"])
+    if records.asset_sha256(args.folder) != record["asset_sha256"]:
+        raise FileProblem(f"{args.folder / 'asset.ply'}: is gone, or not what the run made. Put it back to compare.")
+    folder = open_run(args.out or args.folder.with_name(f"{args.folder.resolve().name}-rerun"), args.overwrite)
+    try:
+        with locked(folder.path), show_progress() as report:
+            carry_out(folder, config, report, record["checkpoint_every"])
+    except Stopped as stopped:
+        print(f"stopped. To repeat it: dreamsplat rerun {shlex.quote(str(args.folder))} --overwrite", file=sys.stderr)
+        return stopped.exit_code
     again = records.read(folder.path)
     shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
     if again["asset_sha256"] == record["asset_sha256"]:

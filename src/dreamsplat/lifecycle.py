@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -17,7 +18,8 @@ from dreamsplat import checkpoints, records
 from dreamsplat.checkpoints import Checkpoint
 from dreamsplat.config import DreamConfig
 from dreamsplat.dream import asset_in, dream_steps
-from dreamsplat.errors import Diverged, DreamsplatError
+from dreamsplat.errors import Diverged, DreamsplatError, InvalidInput
+from dreamsplat.formats.atomic import remove_leftovers
 from dreamsplat.progress import Report
 from dreamsplat.runs import RunFolder
 from dreamsplat.types import Step
@@ -51,7 +53,17 @@ def carry_out(
         Diverged: if the run goes astray again after it was set back with half the learning rates.
         DreamsplatError: as of `dream_steps`.
     """
+    for written in (folder.path, folder.path / checkpoints.FOLDER):
+        remove_leftovers(written)
     checkpoint = checkpoints.read_newest(folder.path) if resume else None
+    if checkpoint is None and resume and (folder.path / "config.json").exists():
+        _log.warning("%s: it has no checkpoint yet: beginning anew.", folder.path)
+    if checkpoint is not None and checkpoint.config_sha256 != records.config_sha256(config):
+        raise InvalidInput(
+            f"{folder.path / 'config.json'}: these are not the settings that its checkpoints were made with. Put them "
+            "back, or begin a run of its own with the new ones."
+        )
+    promised = _promise(folder, config, checkpoint_every)
     try:
         with stop_requests() as stop:
             while True:
@@ -69,6 +81,22 @@ def carry_out(
     except DreamsplatError as error:
         _leave(folder, config, checkpoint_every, "failed", str(error))
         raise
+    finally:
+        if promised and folder.step is None:  # Nothing came of it, and it was told why.
+            folder.forget()
+
+
+def _promise(folder: RunFolder, config: DreamConfig, every: int) -> bool:
+    """Write settings and record into a folder that has none, so that a run killed before its first step can go on."""
+    if (folder.path / "config.json").exists():  # Of an earlier run, which stays until this one has something.
+        return False
+    folder.write_config(_as_text(config))
+    records.write(folder.path, config, "running", 0, folder.seconds, every)
+    return True
+
+
+def _as_text(config: DreamConfig) -> str:
+    return json.dumps(config.to_json(), indent=2)
 
 
 def _walk(
@@ -80,7 +108,7 @@ def _walk(
         folder.rewind(asset_in(checkpoint.state, config), checkpoint.step, config.steps, checkpoint.seconds)
     for step in dream_steps(slower, None if checkpoint is None else checkpoint.state):
         if step.stage == "lift":  # Prompt, device and models are good: only now is an earlier run's result given up.
-            folder.start(json.dumps(config.to_json(), indent=2))
+            folder.start(_as_text(config))
             records.write(folder.path, config, "running", 0, folder.seconds, every)
         folder.record(step)
         report(step)
@@ -92,7 +120,8 @@ def _walk(
 
 def _keep(folder: RunFolder, config: DreamConfig, every: int, step: Step, slowed: int) -> None:
     assert step.snapshot is not None, "steps of dream_steps can be kept"
-    checkpoints.write(folder.path, Checkpoint(step.snapshot(), step.index, folder.seconds, slowed))
+    settings = records.config_sha256(config)
+    checkpoints.write(folder.path, Checkpoint(step.snapshot(), step.index, folder.seconds, slowed, settings))
     records.write(folder.path, config, "running", step.index, folder.seconds, every)
 
 
@@ -138,7 +167,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if request.signal is not None:
-            raise KeyboardInterrupt
+            os._exit(128 + number)  # At once, whatever runs: files are whole at any moment.
         request.signal = number
         print("stopping after this step; once more stops at once.", file=sys.stderr)
 

@@ -17,6 +17,9 @@ from dreamsplat.geometry import nearest_neighbours
 from dreamsplat.spherical_harmonics import rgb_to_sh
 from dreamsplat.types import Gaussians, PointCloud, check_shapes
 
+MOST_CANDIDATES = 100_000_000
+"""A hundred times the official number; with more the memory would end first."""
+
 _log = logging.getLogger(__name__)
 
 _BLOCK = 2**18
@@ -40,7 +43,7 @@ def grow_points(
     Args:
         cloud: P >= 1 finite points, in the frame of the 3D prior (before any world scale).
         generator: source of all randomness: positions, then colours, then the subset of `max_points`.
-        candidates: points drawn in the box, >= 0.
+        candidates: points drawn in the box, 0 to `MOST_CANDIDATES`.
         radius: in the units of `cloud`, > 0; the official 0.01 is for objects that fill [-1, 1].
         colour_jitter: see `perturb_colours`.
         max_points: most points to return, or None for all. Above it a random subset of the grown points is kept; the
@@ -50,10 +53,10 @@ def grow_points(
         InvalidInput: for an empty or non-finite cloud, or an argument out of range.
     """
     _check_cloud(cloud)
-    if candidates < 0 or not 0 < radius < inf or (max_points is not None and max_points < 0):
+    if not 0 <= candidates <= MOST_CANDIDATES or not 0 < radius < inf or (max_points is not None and max_points < 0):
         raise InvalidInput(
             f"grow_points: candidates {candidates}, radius {radius}, max_points {max_points}; "
-            "expected candidates >= 0, a finite radius > 0 and max_points >= 0 or None."
+            f"expected candidates 0 to {MOST_CANDIDATES}, a finite radius > 0 and max_points >= 0 or None."
         )
     xyz, nearest = _grow_positions(cloud.xyz, generator, candidates, radius)
     if candidates > 0 and len(xyz) == 0:

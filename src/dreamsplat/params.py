@@ -6,6 +6,7 @@ place: each update makes new ones, so that Gaussians handed out earlier stay as 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -60,9 +61,14 @@ class LearningRates:
     def __post_init__(self) -> None:
         """Check the ranges."""
         rates = (self.means, self.means_final, self.sh_dc, self.sh_rest, self.opacities, self.scales, self.quats)
-        if min(rates) < 0 or self.means_decay_steps < 1 or (self.means == 0) != (self.means_final == 0):
+        if (
+            not all(0 <= rate < math.inf for rate in rates)
+            or self.means_decay_steps < 1
+            or (self.means == 0) != (self.means_final == 0)
+        ):
             raise InvalidInput(
-                f"{self}: expected rates >= 0, means and means_final both > 0 or both 0, and means_decay_steps >= 1."
+                f"{self}: expected rates >= 0 that are finite, means and means_final both > 0 or both 0, and "
+                "means_decay_steps >= 1."
             )
 
     def slower(self, factor: float) -> LearningRates:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -75,6 +75,7 @@ def _plain_lines(console: Console) -> Report:
             return
         last = now
         counted = f" step {step.index}/{step.total}" if step.stage == "distil" else ""
-        console.print(f"{STAGES[step.stage]}{counted}: {numbers}", highlight=False, markup=False, soft_wrap=True)
+        with suppress(OSError, SystemExit):  # A log that is full or closed does not stop a run; rich would exit.
+            console.print(f"{STAGES[step.stage]}{counted}: {numbers}", highlight=False, markup=False, soft_wrap=True)
 
     return report

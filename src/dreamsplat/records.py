@@ -47,7 +47,6 @@ def write(
     run: Path, config: DreamConfig, state: State, step: int, seconds: float, every: int, why: str | None = None
 ) -> None:
     """Write the record of a run as it stands; `every` is the number of steps between its checkpoints."""
-    asset = run / "asset.ply"
     record = {
         "prompt": config.prompt,
         "state": state,
@@ -58,10 +57,21 @@ def write(
         "checkpoint_every": every,  # Decides the asset of a run that was set back to a checkpoint.
         "seconds": round(seconds, 3),
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "asset_sha256": hashlib.sha256(asset.read_bytes()).hexdigest() if asset.exists() else None,
+        "asset_sha256": asset_sha256(run),
     }
     with replacing(run / NAME) as temporary:
         temporary.write_text(json.dumps(record | environment(), indent=2) + "\n", encoding="utf-8")
+
+
+def config_sha256(config: DreamConfig) -> str:
+    """A hash of all settings of a run."""
+    return hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def asset_sha256(run: Path) -> str | None:
+    """The hash of a run's asset as it is now; None if there is none."""
+    asset = run / "asset.ply"
+    return hashlib.sha256(read_bytes(asset)).hexdigest() if asset.exists() else None
 
 
 def read(run: Path) -> dict[str, Any]:

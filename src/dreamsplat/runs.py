@@ -150,10 +150,19 @@ class RunFolder:
     def start(self, resolved: str) -> None:
         """Remove the outputs of an earlier run and write the resolved configuration, JSON text."""
         old = [self.path / name for name in (*OUTPUTS, _FIRST_ROWS)]
-        for path in (*old, *(self.path / "checkpoints").glob("step-*.safetensors")):
+        for path in (*old, *filter(Path.is_file, (self.path / "checkpoints").glob("step-*.safetensors"))):
             path.unlink(missing_ok=True)
+        self.write_config(resolved)
+
+    def write_config(self, resolved: str) -> None:
+        """Write the resolved configuration, JSON text."""
         with replacing(self.path / "config.json") as temporary:
             temporary.write_text(resolved + "\n", encoding="utf-8")
+
+    def forget(self) -> None:
+        """Remove the configuration and the record of a run that came to nothing."""
+        for name in ("config.json", "run.json"):
+            (self.path / name).unlink(missing_ok=True)
 
     def discard_if_empty(self) -> None:
         """Remove the folder again if this run made it and nothing but its lock was written."""
@@ -161,7 +170,7 @@ class RunFolder:
         if lock.exists() and list(lock.parent.iterdir()) == [lock] and not (self.path / "config.json").exists():
             lock.unlink()
             lock.parent.rmdir()
-        if self.new and not any(self.path.iterdir()):
+        if self.new and self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
     def _first_rows(self, step: Step) -> list[tuple[str, Tensor]]:
@@ -212,8 +221,9 @@ def open_run(path: Path, overwrite: bool = False) -> RunFolder:
     Raises:
         FileProblem: if the path is a file, cannot be written, or is not empty without `overwrite`.
     """
-    new = not path.exists()
     try:
+        str(path).encode()
+        new = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()) and not overwrite:
             raise FileProblem(f"{path}: the folder exists and is not empty. Choose another --out, or add --overwrite.")
@@ -222,6 +232,8 @@ def open_run(path: Path, overwrite: bool = False) -> RunFolder:
         probe.unlink()
     except FileProblem:
         raise
+    except UnicodeEncodeError as error:
+        raise FileProblem(f"{path}: its name is no UTF-8. Choose another --out.") from error
     except FileExistsError as error:
         raise FileProblem(f"{path}: is a file, expected a folder. Choose another --out.") from error
     except OSError as error:

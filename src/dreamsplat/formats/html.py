@@ -46,7 +46,7 @@ def write(gaussians: Gaussians, path: Path, title: str | None = None) -> None:
     Raises:
         FileProblem: if the file cannot be written.
     """
-    title = path.stem if title is None else title
+    title = path.stem.encode("utf-8", "replace").decode() if title is None else title
     about, tables = _encode(gaussians)
     count = f"{len(gaussians):,}"
     fields = {

@@ -71,7 +71,17 @@ def _write_mp4(ffmpeg: str, pixels: NDArray[np.uint8], path: Path, frames_per_se
     with replacing(path) as temporary:
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(frames_per_second), "-i", "-"]
         # faststart puts the index first, so that a browser can play while it loads.
-        target = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(temporary)]
+        target = [
+            "-c:v",
+            "libx264",
+            "-crf",
+            "18",
+            "-pix_fmt",
+            "yuv420p",
+            "-movflags",
+            "+faststart",
+            str(temporary.absolute()),
+        ]  # No name is taken for a flag.
         # Not imageio_ffmpeg.write_frames, which leaves its pipes open.
         command = [ffmpeg, "-loglevel", "error", "-y", *source, *target]
         done = subprocess.run(command, input=pixels.tobytes(), capture_output=True, check=False)

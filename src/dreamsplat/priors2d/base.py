@@ -95,7 +95,7 @@ class AbstractImagePrior(ABC):
         """
         raise InvalidInput(
             f"loss: VSD trains a LoRA, which {type(self).__name__.strip('_')} has none of. "
-            "Use --prior2d stable-diffusion, or another loss."
+            "Add prior2d:stable-diffusion, or take another loss."
         )
 
 

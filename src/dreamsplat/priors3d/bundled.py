@@ -31,7 +31,16 @@ class BundledCloudPrior:
     """A weights file of `dreamsplat train-world volume`; None takes the one in the package."""
 
     def load(self, device: torch.device) -> AbstractCloudPrior:
-        """The model on a device."""
+        """The model on a device.
+
+        Raises:
+            InvalidInput: if a setting is out of range.
+        """
+        if not (1 <= self.points <= 10_000_000 and 1 <= self.sampling_steps <= 1000):
+            raise InvalidInput(
+                f"prior3d: points {self.points}, sampling-steps {self.sampling_steps}; "
+                "expected 1 to 10000000 and 1 to 1000."
+            )
         model, code = read_volume_model(self.weights or VOLUME_WEIGHTS)
         return _Bundled(self, model.to(device), code, device)
 
