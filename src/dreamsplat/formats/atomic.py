@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from dreamsplat.errors import FileProblem
 
-
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
 
 
