@@ -55,14 +55,7 @@ def carry_out(
     """
     for written in (folder.path, folder.path / checkpoints.FOLDER):
         remove_leftovers(written)
-    checkpoint = checkpoints.read_newest(folder.path) if resume else None
-    if checkpoint is None and resume and (folder.path / "config.json").exists():
-        _log.warning("%s: it has no checkpoint yet: beginning anew.", folder.path)
-    if checkpoint is not None and checkpoint.config_sha256 != records.config_sha256(config):
-        raise InvalidInput(
-            f"{folder.path / 'config.json'}: these are not the settings that its checkpoints were made with. Put them "
-            "back, or begin a run of its own with the new ones."
-        )
+    checkpoint = _newest_checkpoint(folder, config) if resume else None
     promised = _promise(folder, config, checkpoint_every)
     try:
         with stop_requests() as stop:
@@ -84,6 +77,24 @@ def carry_out(
     finally:
         if promised and folder.step is None:  # Nothing came of it, and it was told why.
             folder.forget()
+
+
+def _newest_checkpoint(folder: RunFolder, config: DreamConfig) -> Checkpoint | None:
+    """Where the run stands; None if it has no checkpoint, which is told if there is a run at all.
+
+    Raises:
+        InvalidInput: if the settings are not those that it was made with.
+    """
+    checkpoint = checkpoints.read_newest(folder.path)
+    if checkpoint is None:
+        if (folder.path / "config.json").exists():
+            _log.warning("%s: it has no checkpoint yet: beginning anew.", folder.path)
+    elif checkpoint.config_sha256 != records.config_sha256(config):
+        raise InvalidInput(
+            f"{folder.path / 'config.json'}: these are not the settings that its checkpoints were made with. Put them "
+            "back, or begin a run of its own with the new ones."
+        )
+    return checkpoint
 
 
 def _promise(folder: RunFolder, config: DreamConfig, every: int) -> bool:

@@ -35,8 +35,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         why = error.strerror or str(error)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "Free some space, or choose a folder" if full else "Choose a folder that exists and is writable"
+        advice = "Choose a folder that exists and is writable"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "Free some space, or choose a folder elsewhere"
+        elif path.is_dir():
+            advice = "A folder of that name is in the way: move it, or choose another name"
         raise FileProblem(f"{path}: cannot be written ({why}). {advice}.") from error
     finally:
         with suppress(OSError):  # Mostly because it is gone, renamed above.

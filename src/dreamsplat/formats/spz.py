@@ -179,8 +179,10 @@ def _open_gzip(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
     except zlib.error as error:
         refuse(path, f"damaged: its gzip stream cannot be unpacked ({error})")
     found = sum(len(block) for block in blocks.values())
-    if found < header.total or not (extra or stream.eof):
+    if found < header.total:
         refuse(path, f"truncated: {header.count} Gaussians need {header.total} bytes, it unpacks to {found}")
+    if not (extra or stream.eof):
+        refuse(path, "truncated: its gzip stream has no end")
     if extra and not header.flags & (_EXTENSIONS | _LEVELS_OF_DETAIL):
         refuse(path, f"damaged: it unpacks to more than the {header.total} bytes that {header.count} Gaussians need")
     _check_expansion(path, header, len(content) - len(stream.unused_data))
