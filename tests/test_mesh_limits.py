@@ -197,6 +197,24 @@ def test_pipes_programs_and_files_elsewhere_are_no_textures(tmp_path, monkeypatc
     assert len(caplog.records) == 1 and name in caplog.text
 
 
+@pytest.mark.parametrize("name", ["numbers.bin", "numbers.dat", "numbers"])
+def test_the_numbers_of_a_gltf_may_have_any_name(tmp_path, name):
+    document = triangle(buffers=[{"uri": name, "byteLength": 48}])
+    (tmp_path / name).write_bytes(np.eye(3, dtype="<f4").tobytes() + np.array([0, 1, 2], "<i4").tobytes())
+    (tmp_path / "a.gltf").write_text(json.dumps(document))
+    assert len(read(tmp_path / "a.gltf")) == 100
+
+
+@pytest.mark.parametrize(
+    "name", ["/maps/t.png", "maps\\t.png", "-s 1 1 1 maps/t.png", "C:\\work\\u.png", "-o 1 x/u.png"]
+)
+def test_pictures_are_found_as_exporters_name_them(tmp_path, caplog, name):
+    (tmp_path / "maps").mkdir()
+    for place in ("maps/t.png", "u.png"):
+        (tmp_path / place).write_bytes(png(8))
+    assert (read(write_obj(tmp_path, f"newmtl m\nmap_Kd {name}\n")).rgb == 0).all() and not caplog.records
+
+
 def test_names_in_a_file_do_not_command_the_terminal(tmp_path):
     document = triangle(buffers=[{"uri": "\x1b]0;x\x07.bin", "byteLength": 48}])
     (tmp_path / "a.gltf").write_text(json.dumps(document))

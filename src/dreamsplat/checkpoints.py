@@ -60,7 +60,7 @@ def write(run: Path, checkpoint: Checkpoint) -> None:
             raise OSError(str(error)) from error
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # the name must not outlive the content in a power cut
-    for old in _newest_first(run)[KEPT:]:
+    for old in newest_first(run)[KEPT:]:
         old.unlink(missing_ok=True)
 
 
@@ -70,7 +70,7 @@ def read_newest(run: Path) -> Checkpoint | None:
     Raises:
         FileProblem: if there are checkpoints, and all are damaged.
     """
-    paths = _newest_first(run)
+    paths = newest_first(run)
     for path in paths:
         try:
             with safetensors.safe_open(path, framework="pt") as file:
@@ -98,5 +98,6 @@ def _crc32(state: dict[str, Tensor]) -> int:
     return crc
 
 
-def _newest_first(run: Path) -> list[Path]:
+def newest_first(run: Path) -> list[Path]:
+    """The files of a run's checkpoints; folders of such names are none."""
     return sorted(filter(Path.is_file, (run / FOLDER).glob("step-*.safetensors")), reverse=True)

@@ -16,14 +16,14 @@ import tyro
 
 from dreamsplat import records
 from dreamsplat.config import DreamConfig
-from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.errors import InvalidInput
 from dreamsplat.flags import parse_flags
 from dreamsplat.lifecycle import Stopped, carry_out
 from dreamsplat.lock import locked
 from dreamsplat.presets import PRESETS, fit_vram
 from dreamsplat.priors3d import Points, ShapE
 from dreamsplat.progress import show_progress
-from dreamsplat.runs import RunFolder, open_run
+from dreamsplat.runs import RunFolder, check_name, open_run
 
 DEFAULT_PRESET = "bundled"
 CHECKPOINT_EVERY = 50
@@ -89,10 +89,7 @@ def generate(arguments: Sequence[str]) -> int:
     """
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
         again = parse_flags(Resume, arguments, "generate", config=(tyro.conf.FlagCreatePairsOff,))
-        try:
-            str(again.resume).encode()
-        except UnicodeEncodeError as error:
-            raise FileProblem(f"{again.resume}: its name is no UTF-8. Rename the folder first.") from error
+        check_name(again.resume)
         config = records.read_config(again.resume)
         return _run(RunFolder(again.resume, new=False), config, again.checkpoint_every, resume=True)
     args = parse(arguments)

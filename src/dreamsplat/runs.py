@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dreamsplat import checkpoints
 from dreamsplat.cameras import orbit
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats import save
@@ -150,7 +151,7 @@ class RunFolder:
     def start(self, resolved: str) -> None:
         """Remove the outputs of an earlier run and write the resolved configuration, JSON text."""
         old = [self.path / name for name in (*OUTPUTS, _FIRST_ROWS)]
-        for path in (*old, *filter(Path.is_file, (self.path / "checkpoints").glob("step-*.safetensors"))):
+        for path in (*old, *checkpoints.newest_first(self.path)):
             path.unlink(missing_ok=True)
         self.write_config(resolved)
 
@@ -211,6 +212,14 @@ def _read_rows(path: Path) -> list[tuple[str, Tensor]]:
         return []
 
 
+def check_name(path: Path) -> None:
+    """Raise FileProblem if a folder's name is no UTF-8, as safetensors wants it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise FileProblem(f"{path}: its name is no UTF-8. Choose another, or rename the folder.") from error
+
+
 def open_run(path: Path, overwrite: bool = False) -> RunFolder:
     """Make the folder of a run, or take an old one, and make sure that it can be written before any work is done.
 
@@ -221,8 +230,8 @@ def open_run(path: Path, overwrite: bool = False) -> RunFolder:
     Raises:
         FileProblem: if the path is a file, cannot be written, or is not empty without `overwrite`.
     """
+    check_name(path)
     try:
-        str(path).encode()
         new = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()) and not overwrite:
@@ -232,8 +241,6 @@ def open_run(path: Path, overwrite: bool = False) -> RunFolder:
         probe.unlink()
     except FileProblem:
         raise
-    except UnicodeEncodeError as error:
-        raise FileProblem(f"{path}: its name is no UTF-8. Choose another --out.") from error
     except FileExistsError as error:
         raise FileProblem(f"{path}: is a file, expected a folder. Choose another --out.") from error
     except OSError as error:

@@ -130,7 +130,7 @@ class _Bytes:
         """A function that gives the number at a place; it raises IndexError or struct.error behind the end."""
         if kind == "u1":
             return self.content.__getitem__
-        unpack = struct.Struct((self.order or "<") + _STRUCT_CODES[kind]).unpack_from
+        unpack = struct.Struct(self.order + _STRUCT_CODES[kind]).unpack_from
         return lambda at: unpack(self.content, at)[0]
 
     def table(self, kind: str, at: int, rows: int, width: int, stride: int) -> NDArray[Any]:

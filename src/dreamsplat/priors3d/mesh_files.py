@@ -50,14 +50,16 @@ def read_mesh(path: Path) -> Surface | PointCloud:
     neighbours: Any = Neighbours(path)
     kind = path.suffix.lower()[1:]
     try:
-        check_parts(kind, content, neighbours)
+        document = gltf_document(content) if kind in ("glb", "gltf") else None
+        check_parts(kind, content, document, neighbours)
         with warnings.catch_warnings():
             warnings.simplefilter("error", DeprecationWarning)  # numpy warns of text that ends in the middle.
             scene: Any = trimesh.load(BytesIO(content), kind, resolver=neighbours, force="scene", process=False)
         placed = [(scene.geometry[name], pose) for pose, name in map(scene.graph.get, scene.graph.nodes_geometry)]
         textures = Textures(path, len(content) + neighbours.size)
         meshes = [(item, pose) for item, pose in placed if isinstance(item, trimesh.Trimesh)]
-        linear = kind in ("glb", "gltf") and _generator(content).startswith(LINEAR_EXPORTERS)
+        generator = str(document["asset"].get("generator", "")) if document else ""
+        linear = generator.startswith(LINEAR_EXPORTERS)
         surface = tuple(_patch(mesh, pose, path, textures, linear) for mesh, pose in meshes)
         points = [_points(item, pose) for item, pose in placed if isinstance(item, trimesh.PointCloud)]
     except Exception as error:  # A parser may fail in any way on a file that is damaged.
@@ -67,11 +69,6 @@ def read_mesh(path: Path) -> Surface | PointCloud:
     if not surface and points:
         return PointCloud(xyz=torch.cat([p.xyz for p in points]), rgb=torch.cat([p.rgb for p in points]))
     return surface
-
-
-def _generator(content: bytes) -> str:
-    """The program that wrote a glTF file; empty if it does not say."""
-    return str(gltf_document(content)["asset"].get("generator", ""))
 
 
 def _patch(mesh: Any, pose: NDArray[np.float64], path: Path, textures: Textures, linear: bool) -> Patch:

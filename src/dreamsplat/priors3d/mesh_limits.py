@@ -21,20 +21,20 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "
 _BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
 
 
-def check_parts(kind: str, content: bytes, neighbours: Neighbours) -> None:
+def check_parts(kind: str, content: bytes, document: dict[str, Any] | None, neighbours: Neighbours) -> None:
     """Refuse a file that is out of proportion; what is merely damaged is left to trimesh.
 
     Args:
         kind: The suffix without its dot.
         content: The file.
+        document: Its JSON, if it is a glTF.
         neighbours: What lies beside it.
 
     Raises:
         ValueError: saying what there is too much of.
         FileNotFoundError: naming a buffer that is not beside the file.
     """
-    if kind in ("glb", "gltf"):
-        document = gltf_document(content)
+    if document is not None:
         buffers = [buffer.get("uri", "data:") for buffer in document.get("buffers", [])]
         size = len(content) + sum(len(neighbours.get(uri)) for uri in {*buffers} if not uri.startswith("data:"))
         _check_gltf(document, size)

@@ -45,21 +45,23 @@ class Neighbours:
         is tried.
 
         Raises:
-            FileNotFoundError: if it is not there, or is no picture where one is expected.
+            FileNotFoundError: if it is not there, or is a picture of a kind that is not read.
         """
-        slashes = name.strip().replace("\\", "/")
-        for candidate in (name.strip(), slashes, slashes.rsplit("/")[-1], slashes.split(" ")[-1]):
+        suffix = Path(name).suffix.lower()
+        for candidate in _places(name):
             try:
                 content = self._content(candidate)
             except (OSError, ValueError):
                 continue
-            if Path(name).suffix.lower() not in (".mtl", ".bin") and not _is_picture(content):
+            kind = _kind_of_picture(content)
+            if kind is not None and kind not in PICTURES:
+                self._report(name, f"is {kind}, none of {', '.join(PICTURES)}")
+                raise FileNotFoundError(name)
+            if kind is None and suffix not in (".mtl", ".bin"):
                 self._report(name, "is no picture that can be read")
-                break
             return content
-        else:
-            if Path(name).suffix.lower() != ".bin":  # Without its numbers a mesh is no mesh: that becomes an error.
-                self._report(name, "is not there")
+        if suffix != ".bin":  # Without its numbers a mesh is no mesh: that becomes an error.
+            self._report(name, "is not there")
         raise FileNotFoundError(name)
 
     __getitem__ = get
@@ -107,11 +109,20 @@ class Textures:
         return None
 
 
-def _is_picture(content: bytes) -> bool:
+def _places(name: str) -> list[str]:
+    """Where a file of that name may lie, from the likely to the last resort."""
+    slashes = name.strip().replace("\\", "/")
+    whole_and_last_word = (slashes, slashes.split()[-1]) if slashes else ()
+    guesses = [place for base in whole_and_last_word for place in (base, base.lstrip("/"), base.rsplit("/")[-1])]
+    return [name.strip(), *guesses]
+
+
+def _kind_of_picture(content: bytes) -> str | None:
+    """What Pillow calls a picture, by its beginning alone; None if it is none."""
     from PIL import Image
 
     try:
-        Image.open(BytesIO(content), formats=PICTURES).close()
+        with Image.open(BytesIO(content)) as image:
+            return image.format
     except Exception:  # Pillow fails in many ways.
-        return False
-    return True
+        return None
