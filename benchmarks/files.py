@@ -25,9 +25,9 @@ import tyro
 from provenance import provenance
 from render import Case, scene
 
+from dreamsplat.assets.prune import picture_psnr
 from dreamsplat.errors import DreamsplatError, FileProblem
 from dreamsplat.formats import FORMATS, load, save
-from dreamsplat.prune import picture_psnr
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What an asset is worth, in numbers: is it what the caption says, in that colour, in that shape, from every side?
 
 Every asset is seen from 8 azimuths, 45 degrees apart, at elevation 15, distance 3, field of view 40 and 64 px, and
-judged by the oracle (`dreamsplat.world.oracle`), which never saw a generated picture.
+judged by the oracle (`dreamsplat.evaluate.judge`), which never saw a generated picture.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from dreamsplat.cameras import orbit
-from dreamsplat.geometry import rotation_from_quats
+from dreamsplat.evaluate.judge import REFERENCE_SEED, RESOLUTION, SECTORS, Oracle, azimuth_class
+from dreamsplat.maths.rotations import rotation_from_quats
+from dreamsplat.method.cameras import orbit
 from dreamsplat.priors2d.bundled import premultiplied
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians
-from dreamsplat.world.captions import COLOURS, caption, held_out_pairs, parse_caption, trained_pairs
-from dreamsplat.world.categories import CATEGORIES
-from dreamsplat.world.instances import draw_instance
-from dreamsplat.world.oracle import REFERENCE_SEED, RESOLUTION, SECTORS, Oracle, azimuth_class
-from dreamsplat.world.palette import CATEGORY_NAMES, COLOUR_NAMES
+from dreamsplat.world.language.captions import COLOURS, caption, held_out_pairs, parse_caption, trained_pairs
+from dreamsplat.world.language.palette import CATEGORY_NAMES, COLOUR_NAMES
+from dreamsplat.world.objects.categories import CATEGORIES
+from dreamsplat.world.objects.draw_object import draw_instance
 
 POINTS = 2048
 """Points of a shape whose distance to another shape is taken."""

@@ -31,17 +31,7 @@ from report import RESULTS, RUN, Result, read_results, table, write_sheets
 from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
-from dreamsplat.formats import load, save
-from dreamsplat.formats.atomic import replacing
-from dreamsplat.lift import to_gaussians
-from dreamsplat.presets import PRESETS
-from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
-from dreamsplat.priors2d.bundled import ViewConditioning
-from dreamsplat.types import Gaussians
-from dreamsplat.world.bundle import IMAGE_WEIGHTS, VOLUME_WEIGHTS, file_hashes
-from dreamsplat.world.captions import parse_caption
-from dreamsplat.world.instances import draw_instance
-from dreamsplat.world.oracle import (
+from dreamsplat.evaluate.judge import (
     TEST_SEED,
     Oracle,
     OracleTraining,
@@ -50,6 +40,16 @@ from dreamsplat.world.oracle import (
     train_oracle,
     write_oracle,
 )
+from dreamsplat.files.atomic import replacing
+from dreamsplat.formats import load, save
+from dreamsplat.method.lift import to_gaussians
+from dreamsplat.presets import PRESETS
+from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
+from dreamsplat.priors2d.bundled import ViewConditioning
+from dreamsplat.types import Gaussians
+from dreamsplat.world.bundle import IMAGE_WEIGHTS, VOLUME_WEIGHTS, file_hashes
+from dreamsplat.world.language.captions import parse_caption
+from dreamsplat.world.objects.draw_object import draw_instance
 
 ORACLE = Path(__file__).parent / "oracle.safetensors"
 

@@ -29,10 +29,10 @@ from provenance import provenance
 from torch import Tensor
 
 from dreamsplat import Cameras, Gaussians, render
-from dreamsplat.cameras import make_views
 from dreamsplat.errors import DreamsplatError
+from dreamsplat.maths.harmonics import rgb_to_sh
+from dreamsplat.method.cameras import make_views
 from dreamsplat.render.cpu import thread_count
-from dreamsplat.spherical_harmonics import rgb_to_sh
 
 
 @dataclass(frozen=True)

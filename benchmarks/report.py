@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dreamsplat.cameras import orbit
+from dreamsplat.assets.draw import draw
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats import load
-from dreamsplat.formats.image import contact_sheet, write_png
-from dreamsplat.runs import draw
+from dreamsplat.formats.png import contact_sheet, write_png
+from dreamsplat.method.cameras import orbit
 
 RESULTS, RUN = "results.jsonl", "run.json"
 ROWS_PER_SHEET = 12

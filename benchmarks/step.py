@@ -27,13 +27,13 @@ import tyro
 from provenance import provenance
 
 from dreamsplat import PRESETS, DreamConfig, Gaussians, render
-from dreamsplat.cameras import sample_views
-from dreamsplat.devices import resolve_device
 from dreamsplat.errors import DreamsplatError
 from dreamsplat.guidance import describe, every_prompt
-from dreamsplat.lift import to_gaussians
-from dreamsplat.params import SplatParams
+from dreamsplat.method.cameras import sample_views
+from dreamsplat.method.devices import resolve_device
+from dreamsplat.method.lift import to_gaussians
 from dreamsplat.priors2d import AbstractImagePrior, StableDiffusion, sigma_of_time
+from dreamsplat.representations.params import SplatParams
 from dreamsplat.types import PointCloud
 
 PARTS = ("render", "encode", "network", "backward", "optimiser")

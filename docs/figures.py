@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dreamsplat.cameras import sample_views
 from dreamsplat.dream import dream
-from dreamsplat.formats.image import contact_sheet, write_png
+from dreamsplat.formats.png import contact_sheet, write_png
 from dreamsplat.guidance import Conditions, guided_denoise
+from dreamsplat.method.cameras import sample_views
+from dreamsplat.method.prompts import view_prompts, view_word
 from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import AbstractImagePrior, BundledImagePrior, sigma_of_time
-from dreamsplat.prompts import view_prompts, view_word
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians, Views
-from dreamsplat.world.gallery import over_white, ring
+from dreamsplat.world.training.gallery import over_white, ring
 
 IMAGES = Path(__file__).parent / "images"
 PROMPT = "a yellow duck"

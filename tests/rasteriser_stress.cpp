@@ -2,7 +2,7 @@
 //
 // Random scenes, well-behaved and wild, go forward and backward from several threads at once, each with its own number
 // of threads. Every result must be bitwise that of a single thread.
-#include "../src/dreamsplat/render/cpu.cpp"
+#include "../src/dreamsplat/render/cpu/cpu.cpp"
 
 #include <cstdio>
 #include <cstdlib>

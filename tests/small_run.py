@@ -13,15 +13,15 @@ import torch
 from analytic import GaussianPrior
 
 from dreamsplat import DreamConfig
-from dreamsplat.cameras import CameraRange
 from dreamsplat.config import Lift
-from dreamsplat.densify import DensifyConfig
 from dreamsplat.guidance import SDS
-from dreamsplat.lifecycle import carry_out
-from dreamsplat.lock import locked
-from dreamsplat.params import LearningRates
+from dreamsplat.method.cameras import CameraRange
 from dreamsplat.priors3d import AbstractCloudPrior
-from dreamsplat.runs import RunFolder
+from dreamsplat.representations.densify import DensifyConfig
+from dreamsplat.representations.params import LearningRates
+from dreamsplat.runs.execute import carry_out
+from dreamsplat.runs.folder import RunFolder
+from dreamsplat.runs.lock import locked
 from dreamsplat.types import PointCloud
 
 

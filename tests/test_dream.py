@@ -10,14 +10,14 @@ import torch
 from analytic import GaussianDenoiser, GaussianPrior
 
 from dreamsplat import DreamConfig, dream, dream_steps
-from dreamsplat.cameras import CameraRange
 from dreamsplat.config import Lift
-from dreamsplat.densify import DensifyConfig
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
 from dreamsplat.guidance import CSD, ISM, SDS, SJC
-from dreamsplat.params import LearningRates
+from dreamsplat.method.cameras import CameraRange
 from dreamsplat.priors2d import AbstractImagePrior
 from dreamsplat.priors3d import AbstractCloudPrior
+from dreamsplat.representations.densify import DensifyConfig
+from dreamsplat.representations.params import LearningRates
 from dreamsplat.types import PointCloud, Step, Views
 
 

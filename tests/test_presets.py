@@ -13,14 +13,14 @@ from tiny_diffusion import save_tiny_autoencoder, save_tiny_stable_diffusion
 from tiny_shap_e import tiny_text_pipeline
 
 from dreamsplat import dream_steps
-from dreamsplat.cli import main
+from dreamsplat.commands import main
 from dreamsplat.config import DreamConfig
-from dreamsplat.densify import DensifyConfig
 from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import CSD, ISM, SDS, SJC, VSD
 from dreamsplat.presets import FAST, GAUSSIAN_DREAMER, PAPER, PRESETS, fit_vram
 from dreamsplat.priors2d import StableDiffusion
 from dreamsplat.priors3d import ShapE
+from dreamsplat.representations.densify import DensifyConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 

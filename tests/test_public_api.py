@@ -42,7 +42,7 @@ def test_every_public_name_is_documented(name):
                 assert documented, f"{name}.{field} has no docstring below it"
 
 
-@pytest.mark.parametrize("first", ["dreamsplat.render.reference", "dreamsplat.dream", "dreamsplat.cli"])
+@pytest.mark.parametrize("first", ["dreamsplat.render.reference", "dreamsplat.dream", "dreamsplat.commands"])
 def test_dream_and_render_are_functions_whatever_was_imported_first(first):
     program = (
         f"import {first}, inspect, dreamsplat as d; from dreamsplat import render; import dreamsplat.render;"

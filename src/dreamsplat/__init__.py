@@ -19,10 +19,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dreamsplat.cameras import orbit
     from dreamsplat.config import DreamConfig
     from dreamsplat.dream import dream, dream_steps
     from dreamsplat.formats import load, save
+    from dreamsplat.method.cameras import orbit
     from dreamsplat.presets import PRESETS
     from dreamsplat.render import render
     from dreamsplat.types import Cameras, Gaussians, PointCloud, Rendering, Step, Views
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "dreamsplat.cameras": ("orbit",),
+    "dreamsplat.method.cameras": ("orbit",),
     "dreamsplat.config": ("DreamConfig",),
     "dreamsplat.dream": ("dream", "dream_steps"),
     "dreamsplat.formats": ("load", "save"),

@@ -2,7 +2,7 @@
 
 import sys
 
-from dreamsplat.cli import main
+from dreamsplat.commands import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from dreamsplat.cameras import CameraRange
-from dreamsplat.densify import DensifyConfig
 from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import SDS, Loss, ViewText
-from dreamsplat.params import LearningRates
+from dreamsplat.method.cameras import CameraRange
+from dreamsplat.method.schedule import GradientClip, NoiseTimes, Times
 from dreamsplat.priors2d import BundledImagePrior, ImagePrior, PerfectTeacher
 from dreamsplat.priors2d.bundled import check_field_of_view
 from dreamsplat.priors3d import BundledCloudPrior, CloudPrior
-from dreamsplat.schedule import GradientClip, NoiseTimes, Times
-from dreamsplat.world.renders import WORLD_CAMERAS
+from dreamsplat.representations.densify import DensifyConfig
+from dreamsplat.representations.params import LearningRates
+from dreamsplat.world.data.pictures import WORLD_CAMERAS
 
 Background = Literal["black", "white", "random"]
 """What renderings are composited over; "random" draws a grey per step."""

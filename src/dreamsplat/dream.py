@@ -14,16 +14,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dreamsplat import densify, guard
-from dreamsplat.cameras import sample_views
 from dreamsplat.config import Background, DreamConfig
-from dreamsplat.devices import Batch, resolve_device
 from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import LossState, describe, every_prompt
-from dreamsplat.lift import grow_points, to_gaussians
-from dreamsplat.params import SplatParams
+from dreamsplat.method import divergence
+from dreamsplat.method.cameras import sample_views
+from dreamsplat.method.devices import Batch, resolve_device
+from dreamsplat.method.lift import grow_points, to_gaussians
 from dreamsplat.priors2d import AbstractImagePrior, sigma_of_time
 from dreamsplat.render import render
+from dreamsplat.representations import densify
+from dreamsplat.representations.params import SplatParams
 from dreamsplat.types import Gaussians, PointCloud, Rendering, Step
 
 
@@ -142,13 +143,13 @@ def _distil(run: _Optimisation, config: DreamConfig, step: int, count: int) -> t
     negative_prompt = config.negative_prompt if config.loss.needs_negative or config.view_text == "perp-neg" else None
     conditions = describe(prior2d, views, config.prompt, negative_prompt, config.view_text)
     gradient = config.loss.grad(prior2d, z.detach(), sigma, conditions, generator, run.learned)
-    guard.check_gradient(gradient, step)
+    divergence.check_gradient(gradient, step)
     gradient = config.clip.apply(gradient, step)
 
     params.zero_grad()
     z.backward(gradient / count)
     params.step()
-    guard.check_object(params.leaves, image, step)
+    divergence.check_object(params.leaves, image, step)
     if step < config.densify.stop:
         run.stats = densify.update_stats(run.stats, _grad_of(screen_offsets), image.radii_px, views.cameras)
         if densify.is_due(step, config.densify):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dreamsplat.cameras import CameraRange
 from dreamsplat.config import DreamConfig, Lift
-from dreamsplat.densify import DensifyConfig
 from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import SDS
-from dreamsplat.params import PAPER_RATES, LearningRates
+from dreamsplat.method.cameras import CameraRange
+from dreamsplat.method.prompts import NEGATIVE_PROMPT
+from dreamsplat.method.schedule import AnnealedTimes, GradientClip, Times
 from dreamsplat.priors2d import StableDiffusion
 from dreamsplat.priors3d import ShapE
-from dreamsplat.prompts import NEGATIVE_PROMPT
-from dreamsplat.schedule import AnnealedTimes, GradientClip, Times
+from dreamsplat.representations.densify import DensifyConfig
+from dreamsplat.representations.params import PAPER_RATES, LearningRates
 
 GAUSSIAN_DREAMER = DreamConfig(
     negative_prompt=NEGATIVE_PROMPT,

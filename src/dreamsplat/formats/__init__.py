@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.files.atomic import read_start
 from dreamsplat.formats import compressed_ply, glb, html, ply, sog, splat, spz
-from dreamsplat.formats.atomic import read_start
 from dreamsplat.types import Gaussians
 
 

@@ -31,10 +31,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamsplat.formats.atomic import read_bytes, refuse, replacing
+from dreamsplat.files.atomic import read_bytes, refuse, replacing
 from dreamsplat.formats.morton import morton_order
 from dreamsplat.formats.smallest_three import HALF_RANGE, with_largest, without_largest
-from dreamsplat.spherical_harmonics import DC
+from dreamsplat.maths.harmonics import DC
 from dreamsplat.types import Gaussians
 
 CHUNK = 256

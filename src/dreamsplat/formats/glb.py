@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dreamsplat.assets.frame import Z_UP_TO_Y_UP, rotated
 from dreamsplat.errors import FileProblem
+from dreamsplat.files.checked_json import shown
 from dreamsplat.formats import gltf
-from dreamsplat.formats.checked_json import shown
-from dreamsplat.formats.frame import Z_UP_TO_Y_UP, rotated
-from dreamsplat.spherical_harmonics import sh_to_rgb
-from dreamsplat.srgb import srgb_to_linear
+from dreamsplat.maths.harmonics import sh_to_rgb
+from dreamsplat.maths.srgb import srgb_to_linear
 from dreamsplat.types import Gaussians
 
 _EXTENSION = "KHR_gaussian_splatting"

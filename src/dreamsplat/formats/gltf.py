@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.formats.atomic import read_bytes, refuse, replacing
-from dreamsplat.formats.checked_json import NUMBER_LIMIT, are_numbers, is_whole, parse, shown
+from dreamsplat.files.atomic import read_bytes, refuse, replacing
+from dreamsplat.files.checked_json import NUMBER_LIMIT, are_numbers, is_whole, parse, shown
 
 _MAGIC, _JSON, _BIN = b"glTF", b"JSON", b"BIN\0"
 _SIZE_LIMIT = 2**32 - 1  # bytes; the header holds 32 bits.

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamsplat.errors import InvalidInput
-from dreamsplat.formats.atomic import read_bytes, refuse, replacing
+from dreamsplat.files.atomic import read_bytes, refuse, replacing
 from dreamsplat.types import Gaussians, PointCloud
 
 OPACITY_MARGIN = 1e-6

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dreamsplat.formats.atomic import read_bytes, refuse, replacing
-from dreamsplat.spherical_harmonics import rgb_to_sh, sh_to_rgb
+from dreamsplat.files.atomic import read_bytes, refuse, replacing
+from dreamsplat.maths.harmonics import rgb_to_sh, sh_to_rgb
 from dreamsplat.types import Gaussians
 
 _log = logging.getLogger(__name__)

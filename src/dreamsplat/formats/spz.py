@@ -34,7 +34,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamsplat.errors import InvalidInput, MissingDependency
-from dreamsplat.formats.atomic import read_bytes, refuse, replacing
+from dreamsplat.files.atomic import read_bytes, refuse, replacing
 from dreamsplat.formats.smallest_three import HALF_RANGE, with_largest, without_largest
 from dreamsplat.types import Gaussians
 

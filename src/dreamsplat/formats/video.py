@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.formats.atomic import replacing
-from dreamsplat.formats.image import to_uint8
+from dreamsplat.files.atomic import replacing
+from dreamsplat.formats.png import to_uint8
 
 _WEBP_QUALITY = 85  # Of 100, as photographs are usually stored.
 

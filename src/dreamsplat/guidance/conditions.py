@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dreamsplat.method.prompts import VIEW_WORDS, blended_views, opposed_views, view_prompts
 from dreamsplat.priors2d.base import AbstractImagePrior
-from dreamsplat.prompts import VIEW_WORDS, blended_views, opposed_views, view_prompts
 from dreamsplat.types import Views
 
 ViewText = Literal["words", "interpolated", "perp-neg"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
 from dreamsplat.guidance.conditions import Conditions
 from dreamsplat.guidance.sds import Weighting, weight
-from dreamsplat.noise import normal_like
+from dreamsplat.maths.noise import normal_like
 from dreamsplat.priors2d.base import AbstractImagePrior, sigma_of_time, time_of_sigma
 
 

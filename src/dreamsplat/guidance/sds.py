@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
 from dreamsplat.guidance.conditions import Conditions
-from dreamsplat.noise import normal_like
+from dreamsplat.maths.noise import normal_like
 from dreamsplat.priors2d.base import AbstractImagePrior
 
 Weighting = Literal["sds", "uniform", "fantasia3d", "sigma"]

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, max_pool2d, normalize
 
 from dreamsplat.errors import InvalidInput
-from dreamsplat.geometry import look_at, nearest_neighbours, rotation_from_quats
+from dreamsplat.maths.harmonics import sh_to_rgb
+from dreamsplat.maths.neighbours import nearest_neighbours
+from dreamsplat.maths.rotations import look_at, rotation_from_quats
 from dreamsplat.render import render
-from dreamsplat.spherical_harmonics import sh_to_rgb
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 _FOV_Y = pi / 6

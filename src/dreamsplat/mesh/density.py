@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dreamsplat.geometry import covariances
+from dreamsplat.maths.rotations import covariances
 from dreamsplat.types import Gaussians
 
 MIN_ALPHA = 1 / 255

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamsplat.assets.frame import Z_UP_TO_Y_UP
 from dreamsplat.errors import InvalidInput
+from dreamsplat.files.atomic import replacing
 from dreamsplat.formats import gltf
-from dreamsplat.formats.atomic import replacing
-from dreamsplat.formats.frame import Z_UP_TO_Y_UP
+from dreamsplat.maths.srgb import srgb_to_linear
 from dreamsplat.mesh.triangles import Mesh, vertex_normals
-from dreamsplat.srgb import srgb_to_linear
 
 
 def write_glb(mesh: Mesh, path: Path) -> None:

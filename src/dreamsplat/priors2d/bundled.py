@@ -10,14 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dreamsplat.devices import one_core_threads
 from dreamsplat.errors import InvalidInput
+from dreamsplat.method.devices import one_core_threads
 from dreamsplat.priors2d.base import AbstractImagePrior
 from dreamsplat.types import Rendering, Views
 from dreamsplat.world.bundle import IMAGE_WEIGHTS, read_image_model
-from dreamsplat.world.captions import parse_caption
-from dreamsplat.world.conditioning import WORLD_FOV_Y_DEG, pack_condition
-from dreamsplat.world.unet import ImageDenoiser
+from dreamsplat.world.language.captions import parse_caption
+from dreamsplat.world.nets.conditions import WORLD_FOV_Y_DEG, pack_condition
+from dreamsplat.world.nets.picture_denoiser import ImageDenoiser
 
 ViewConditioning = Literal["camera", "words", "both"]
 """How the view reaches the network: as an exact camera, as the paper's view word in the prompt, or both."""

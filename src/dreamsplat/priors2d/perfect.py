@@ -19,8 +19,8 @@ from dreamsplat.priors2d.base import AbstractImagePrior
 from dreamsplat.priors2d.bundled import premultiplied, world_image
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians, Rendering, Views
-from dreamsplat.world.captions import Caption, parse_caption
-from dreamsplat.world.instances import draw_instance
+from dreamsplat.world.language.captions import Caption, parse_caption
+from dreamsplat.world.objects.draw_object import draw_instance
 
 
 @dataclass(frozen=True)

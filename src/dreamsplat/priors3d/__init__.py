@@ -2,7 +2,7 @@
 
 from dreamsplat.priors3d.base import AbstractCloudPrior
 from dreamsplat.priors3d.bundled import BundledCloudPrior
-from dreamsplat.priors3d.points import Points
+from dreamsplat.priors3d.from_file import Points
 from dreamsplat.priors3d.shap_e import ShapE
 
 CloudPrior = BundledCloudPrior | ShapE | Points

@@ -11,10 +11,10 @@ from dreamsplat.errors import InvalidInput
 from dreamsplat.priors3d.base import AbstractCloudPrior
 from dreamsplat.types import PointCloud
 from dreamsplat.world.bundle import VOLUME_WEIGHTS, read_volume_model
-from dreamsplat.world.captions import parse_caption
-from dreamsplat.world.sampling import sample_cloud
-from dreamsplat.world.volume_model import VolumeDenoiser
-from dreamsplat.world.volumes import VolumeCode
+from dreamsplat.world.language.captions import parse_caption
+from dreamsplat.world.nets.sampling import sample_cloud
+from dreamsplat.world.nets.shape_code import VolumeCode
+from dreamsplat.world.nets.shape_denoiser import VolumeDenoiser
 
 
 @dataclass(frozen=True)

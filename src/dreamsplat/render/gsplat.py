@@ -26,8 +26,8 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from torch import Tensor
 
-from dreamsplat.cameras import orbit
 from dreamsplat.errors import InvalidInput
+from dreamsplat.method.cameras import orbit
 from dreamsplat.render import reference
 from dreamsplat.render.checks import check_values
 from dreamsplat.types import Cameras, Gaussians, Rendering

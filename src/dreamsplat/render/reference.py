@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
-from dreamsplat.geometry import covariances
+from dreamsplat.maths.harmonics import sh_basis
+from dreamsplat.maths.rotations import covariances
 from dreamsplat.render.checks import check_values
-from dreamsplat.spherical_harmonics import sh_basis
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 NEAR = 0.01

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.formats.atomic import replacing
-from dreamsplat.world.unet import ImageDenoiser, UNetConfig
-from dreamsplat.world.volume_model import VolumeDenoiser, VolumeModelConfig
-from dreamsplat.world.volumes import VolumeCode
+from dreamsplat.files.atomic import replacing
+from dreamsplat.world.nets.picture_denoiser import ImageDenoiser, UNetConfig
+from dreamsplat.world.nets.shape_code import VolumeCode
+from dreamsplat.world.nets.shape_denoiser import VolumeDenoiser, VolumeModelConfig
 
 WEIGHTS = Path(__file__).parent / "weights"
 IMAGE_WEIGHTS = WEIGHTS / "image.safetensors"

@@ -1,0 +1,1 @@
+"""Operations on finished assets: moving, joining, pruning, drawing."""

@@ -1,0 +1,93 @@
+"""Frames of reference of files: turning Gaussians as a whole, their colours by direction included.
+
+Our world is right-handed with +z up and an object's front towards -y. A format whose standard names other axes is
+written through `rotated`; the two rotations below are proper, so nothing is mirrored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import pi
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dreamsplat.errors import InvalidInput
+from dreamsplat.maths.harmonics import sh_basis
+from dreamsplat.types import Gaussians, check_shapes
+
+Z_UP_TO_Y_UP = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
+"""[3, 3] our world -> +y up, front +z, +x unchanged: glTF, three.js, and what the SPZ authors call RUB."""
+Z_UP_TO_Y_DOWN = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=torch.float64)
+"""[3, 3] our world -> +y down, front -z, +x unchanged: OpenCV axes as if a camera stood before the object, which is
+what most splat viewers assume. It is `Z_UP_TO_Y_UP` after half a turn about x, the turn that those viewers apply."""
+
+
+def rotated(
+    gaussians: Gaussians,
+    rotation: Tensor,  # [3, 3] proper rotation, old world -> new world
+) -> Gaussians:
+    """The same object in turned axes: a camera that turns with it sees the same picture. Keeps dtype and device.
+
+    Raises:
+        InvalidInput: if the matrix is not a proper rotation.
+    """
+    check_shapes(rotation=(rotation, "3 3"))
+    turn = rotation.detach().double().cpu()
+    if not torch.allclose(turn @ turn.mT, torch.eye(3, dtype=turn.dtype), atol=1e-5) or torch.linalg.det(turn) < 0:
+        raise InvalidInput(f"rotation: {turn.tolist()} is no proper rotation; expected R R^T = 1 and det R = 1.")
+    colours = sh_rotation(turn, gaussians.sh_degree)
+    return replace(
+        gaussians,
+        means=gaussians.means @ turn.mT.to(gaussians.means),
+        quats=gaussians.quats @ _left_product(_quat(turn)).mT.to(gaussians.quats),
+        sh=torch.einsum("jk,nkc->njc", colours.to(gaussians.sh), gaussians.sh),
+    )
+
+
+def sh_rotation(
+    rotation: Tensor,  # [3, 3] float64, on the CPU
+    degree: int,  # 0 to 3
+) -> Tensor:
+    """The matrix [K, K] that turns spherical-harmonic coefficients: sh_new = M sh_old, float64.
+
+    A turned object shows towards d what the old one showed towards R^T d, so the basis being orthonormal gives
+    M_jk = integral of basis_j(d) basis_k(R^T d) over the sphere. The integrand is a polynomial of degree 2 * `degree`
+    at most; 4 Gauss-Legendre nodes in z and 7 equal steps around integrate degree 6 exactly.
+    """
+    nodes, node_weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(4))
+    around = torch.arange(7, dtype=torch.float64) * (2 * pi / 7)
+    z, angle = torch.meshgrid(nodes, around, indexing="ij")
+    across = (1 - z * z).sqrt()
+    directions = torch.stack([across * angle.cos(), across * angle.sin(), z], dim=-1).reshape(-1, 3)  # [28, 3]
+    weights = (node_weights[:, None] * (2 * pi / 7)).expand_as(z).reshape(-1)
+    new, old = sh_basis(directions, degree), sh_basis(directions @ rotation, degree)  # Rows: R^T d = d R.
+    matrix = torch.einsum("p,pj,pk->jk", weights, new, old)
+    degrees = torch.tensor([int(k**0.5) for k in range(len(matrix))])
+    return matrix * (degrees[:, None] == degrees)  # Degrees do not mix: what is left there is rounding.
+
+
+def _quat(
+    rotation: Tensor,  # [3, 3]
+) -> Tensor:
+    """Unit quaternion [4] (w, x, y, z) of a rotation, w >= 0 wherever w is not tiny."""
+    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
+    # 4 q q^T; each row is a multiple of q, and the one with the largest diagonal is the most accurate.
+    products = rotation.new_tensor(
+        [
+            [1 + a + e + i, h - f, c - g, d - b],
+            [h - f, 1 + a - e - i, b + d, c + g],
+            [c - g, b + d, 1 - a + e - i, f + h],
+            [d - b, c + g, f + h, 1 - a - e + i],
+        ]
+    )
+    return torch.nn.functional.normalize(products[products.diagonal().argmax()], dim=0)
+
+
+def _left_product(
+    quat: Tensor,  # [4] (w, x, y, z)
+) -> Tensor:
+    """The matrix [4, 4] with `quat * q = matrix @ q`, the product of quaternions."""
+    w, x, y, z = quat.tolist()
+    return quat.new_tensor([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]])

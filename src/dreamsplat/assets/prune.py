@@ -1,0 +1,198 @@
+"""Fewer Gaussians for nearly the same pictures: those that contribute least to renderings from all around are left out.
+
+A Gaussian's importance is the sum of its blend weights alpha T (Kerbl et al. 2023, eq. 3) over all pixels of all views,
+as in Mini-Splatting (Fang and Wang 2024, section 4.1): how many pixels' worth of colour come from it. What lies hidden
+inside an object has none. It is measured exactly, by the gradient of the pictures with respect to colour.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dreamsplat.errors import InvalidInput
+from dreamsplat.maths.harmonics import DC
+from dreamsplat.method.cameras import make_views
+from dreamsplat.render import render
+from dreamsplat.types import Cameras, Gaussians
+
+ELEVATIONS_DEG = (-30.0, 0.0, 30.0, 60.0)
+"""Heights of the rings of cameras; each ring is turned against the one below it."""
+AZIMUTHS = 8
+"""Cameras in a ring."""
+SIZE = 256
+"""Width and height of the pictures, px."""
+FOV_Y_DEG = 40.0
+"""Field of view of the cameras. They stand where the object's ball just fits into it."""
+
+_INSIDE = 0.99  # Share of the Gaussians that the ball holds: a few far away must not make the object tiny.
+_NEAR_ENOUGH = 0.995  # A file that fills this share of its limit is not made again.
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What `prune` returns."""
+
+    gaussians: Gaussians
+    """The Gaussians that were kept, in their old order."""
+    psnr_db: float
+    """How near their pictures come to those of all Gaussians, see `picture_psnr`; infinite if nothing changed."""
+
+
+def prune(gaussians: Gaussians, count: int) -> Pruned:
+    """Keep the `count` most important Gaussians; all of them, if there are no more. Deterministic.
+
+    Raises:
+        InvalidInput: if `count` is below 1, or a value cannot be rendered.
+    """
+    if count < 1:
+        raise InvalidInput(f"prune: count {count}, expected at least 1.")
+    if count >= len(gaussians):
+        return Pruned(gaussians, math.inf)
+    kept = _rows(gaussians, _most_important_first(gaussians)[:count])
+    return Pruned(kept, picture_psnr(gaussians, kept))
+
+
+def prune_to_size(
+    gaussians: Gaussians, limit_bytes: int, size_of: Callable[[Gaussians], int], count: int | None = None
+) -> Pruned:
+    """Keep as many of the most important Gaussians as fit into a file, to within half a percent. Deterministic.
+
+    Args:
+        gaussians: what to prune.
+        limit_bytes: the file's greatest size.
+        size_of: the bytes of the file that holds some Gaussians; grows with their number.
+        count: keep no more than this in any case.
+
+    Raises:
+        InvalidInput: if not even one Gaussian fits, `count` is below 1, or a value cannot be rendered.
+    """
+    largest = Pruned(gaussians, math.inf) if count is None else prune(gaussians, count)
+    over, over_bytes = len(largest.gaussians), size_of(largest.gaussians)
+    if over_bytes <= limit_bytes:
+        return largest
+    order = _most_important_first(gaussians)
+    fits, fits_bytes = 0, 0
+    aim = (1 + _NEAR_ENOUGH) / 2 * limit_bytes
+    for step in itertools.count():
+        if over - fits <= 1 or fits_bytes >= _NEAR_ENOUGH * limit_bytes:
+            break
+        # In proportion, which is at once right where all take the same bytes; else halving in between narrows it down.
+        share = 0.5 if step % 2 else (aim - fits_bytes) / (over_bytes - fits_bytes)
+        guess = min(max(fits + int((over - fits) * share), fits + 1), over - 1)
+        if (size := size_of(_rows(gaussians, order[:guess]))) <= limit_bytes:
+            fits, fits_bytes = guess, size
+        else:
+            over, over_bytes = guess, size
+    if fits == 0:
+        raise InvalidInput(
+            f"a file of one Gaussian takes {over_bytes} bytes, expected at most {limit_bytes}; allow more."
+        )
+    kept = _rows(gaussians, order[:fits])
+    return Pruned(kept, picture_psnr(gaussians, kept))
+
+
+def importance(
+    gaussians: Gaussians,  # N
+    cameras: Cameras,  # C
+) -> Tensor:
+    """Sums [N] of blend weights alpha T over all pixels of all cameras, >= 0. No gradient."""
+    # Every colour is grey, far from 0 where colours are clamped, so that the pictures are linear in the coefficient.
+    grey = torch.zeros_like(gaussians.sh[:, :1]).requires_grad_()
+    plain = dataclasses.replace(gaussians.detach(), sh=grey)
+    total = torch.zeros_like(gaussians.opacities, requires_grad=False)
+    for camera in _one_by_one(cameras):
+        red = render(plain, camera).rgb[..., 0].sum()
+        total += torch.autograd.grad(red, grey)[0][:, 0, 0] / DC
+    return total.clamp_min(0)
+
+
+def picture_psnr(before: Gaussians, after: Gaussians) -> float:
+    """Peak signal-to-noise ratio, dB, between pictures of two assets from all around the first, over black and white.
+
+    Both are drawn by the same cameras; colours are clamped to [0, 1], and errors are averaged over all pixels, those of
+    the background included. Infinite if the pictures are equal.
+
+    Raises:
+        InvalidInput: if the first is empty, or a value cannot be rendered.
+    """
+    centre, radius = _ball(before)
+    before, after = _in_unit_ball(before, centre, radius), _in_unit_ball(after, centre, radius)
+    squares = []
+    with torch.no_grad():
+        for camera in _one_by_one(_cameras(before.means)):
+            difference = _over_black_and_white(before, camera) - _over_black_and_white(after, camera)
+            squares.append(float(difference.square().mean(dtype=torch.float64)))
+    error = sum(squares) / len(squares)
+    return -10 * math.log10(error) if error else math.inf
+
+
+def _most_important_first(gaussians: Gaussians) -> Tensor:
+    """Indices [N]; equal ones stay in order."""
+    whole = _in_unit_ball(gaussians, *_ball(gaussians))
+    return importance(whole, _cameras(whole.means)).argsort(descending=True, stable=True)
+
+
+def _rows(gaussians: Gaussians, index: Tensor) -> Gaussians:
+    """The Gaussians at these places, in their old order."""
+    index = index.sort().values
+    return Gaussians(**{name: values[index] for name, values in vars(gaussians).items()})
+
+
+def _ball(gaussians: Gaussians) -> tuple[Tensor, float]:
+    """Centre [3], float64, and radius of a ball that holds nearly all of the Gaussians, out to two deviations."""
+    if len(gaussians) == 0:
+        raise InvalidInput("prune: there are no Gaussians, expected at least one.")
+    means, scales = gaussians.means.detach().double(), gaussians.scales.detach().double()
+    ends = torch.stack([_quantile(means, 1 - _INSIDE), _quantile(means, _INSIDE)])  # [2, 3]
+    centre = ends.mean(dim=0)
+    reach = (means - centre).norm(dim=-1) + 2 * scales.amax(dim=-1)
+    return centre, float(_quantile(reach, _INSIDE))
+
+
+def _quantile(
+    values: Tensor,  # [N, ...]
+    share: float,
+) -> Tensor:
+    """A value [...] with at least this share of the others at or below it."""
+    return values.sort(dim=0).values[math.ceil(share * len(values)) - 1]
+
+
+def _in_unit_ball(
+    gaussians: Gaussians,
+    centre: Tensor,  # [3] float64
+    radius: float,
+) -> Gaussians:
+    """The scene moved and scaled, which changes no picture, so that cameras around the unit ball see it."""
+    like = gaussians.means
+    # What is a million radii away or across looks the same as what is farther, and stays within float32.
+    means = ((like.detach().double() - centre) / radius).clamp(-1e6, 1e6).to(like)
+    scales = (gaussians.scales.detach().double() / radius).clamp(1e-9, 1e6).to(like)
+    return dataclasses.replace(gaussians.detach(), means=means, scales=scales)
+
+
+def _cameras(like: Tensor) -> Cameras:
+    """The cameras around the unit ball, with the dtype and device of `like`."""
+    rings = torch.arange(len(ELEVATIONS_DEG)).repeat_interleave(AZIMUTHS)
+    azimuth_deg = (torch.arange(AZIMUTHS).repeat(len(ELEVATIONS_DEG)) + rings / len(ELEVATIONS_DEG)) * (360 / AZIMUTHS)
+    same = torch.ones(len(rings))
+    distance = same / math.sin(math.radians(FOV_Y_DEG / 2))
+    views = make_views(azimuth_deg, torch.tensor(ELEVATIONS_DEG)[rings], distance, FOV_Y_DEG * same, SIZE, SIZE)
+    return views.cameras.to(device=like.device, dtype=like.dtype)
+
+
+def _one_by_one(cameras: Cameras) -> Iterator[Cameras]:
+    """Cameras one at a time, so that memory does not grow with their number."""
+    return (cameras.rows(index) for index in torch.arange(len(cameras))[:, None])
+
+
+def _over_black_and_white(gaussians: Gaussians, cameras: Cameras) -> Tensor:
+    """Pictures [2, C, H, W, 3] in [0, 1]."""
+    drawn = render(gaussians, cameras)
+    return torch.stack([drawn.rgb, drawn.rgb + (1 - drawn.alpha)[..., None]]).clamp(0, 1)

@@ -1,0 +1,154 @@
+"""`dreamsplat convert`: write an asset as another kind of file, and make it smaller or stand it up on the way."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from dreamsplat.assets.frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated
+from dreamsplat.assets.prune import Pruned, prune, prune_to_size
+from dreamsplat.commands.flags import parse_flags
+from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.formats import FORMATS, load, save
+from dreamsplat.formats.ply import save_points, with_sh_degree
+from dreamsplat.maths.harmonics import sh_to_rgb
+from dreamsplat.mesh import MESH_WRITERS, mesh_of
+from dreamsplat.priors3d.from_file import FAINT
+from dreamsplat.types import Gaussians, PointCloud
+
+
+def write_points(gaussians: Gaussians, path: Path) -> str:
+    """Write the centres of all Gaussians that are not faint, in their mean colour; says how many there are."""
+    solid = gaussians.opacities >= FAINT
+    cloud = PointCloud(xyz=gaussians.means[solid], rgb=sh_to_rgb(gaussians.sh[solid, 0]).clamp(0, 1))
+    save_points(cloud, path)
+    return f"{len(cloud):,} points"
+
+
+def write_mesh(gaussians: Gaussians, path: Path) -> str:
+    """Write a closed mesh with a colour at each vertex; says how many triangles it has."""
+    mesh = mesh_of(gaussians)
+    MESH_WRITERS[path.suffix.lower()](mesh, path)
+    return f"{len(mesh.faces):,} triangles"
+
+
+EXPORTS: dict[str, Callable[[Gaussians, Path], str]] = {
+    ".points.ply": write_points,
+    ".mesh.glb": write_mesh,
+    ".obj": write_mesh,
+}
+"""Ends of names of files that hold no Gaussians -> function that writes one and says what is in it."""
+
+_TURNS = {"y": Z_UP_TO_Y_UP, "-y": Z_UP_TO_Y_DOWN}
+_FIXED_AXES = (".glb", ".html", ".mesh.glb", ".obj")  # Their writers turn the asset as the format demands.
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write an asset as another kind of file, and make it smaller on the way."""
+
+    asset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="IN")]]
+    """The file to read: Gaussians."""
+    out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
+    """The file to write; the end of its name says which kind."""
+    max_gaussians: int | None = None
+    """Keep at most so many Gaussians: those that contribute most to pictures from all around."""
+    max_mb: float | None = None
+    """Keep as many Gaussians as fit into a file of this size; an MB is a million bytes."""
+    up_axis: Literal["z", "y", "-y"] = "z"
+    """The axis that points up in the file written. Many viewers take -y for up."""
+    from_up_axis: Literal["z", "y", "-y"] = "z"
+    """The axis that points up in the file read: z, as dreamsplat makes it; scans by other programs often have -y. Of a
+    .glb it is known."""
+    sh_degree: Literal[0, 1, 2, 3] | None = None
+    """Degree of the harmonics, by which colours change with direction: higher ones are dropped, missing ones are 0.
+    Some engines read .ply files of degree 3 only."""
+    overwrite: bool = False
+    """Replace a file of that name."""
+
+    def check(self) -> None:
+        """Refuse what can be refused before reading. Not in `__post_init__`, whose errors tyro would reword."""
+        if _kind(self.out) is None:
+            known = ", ".join(sorted({*FORMATS, *EXPORTS}))
+            raise FileProblem(f"{self.out}: unknown kind '{self.out.suffix}'. Name a file that ends in {known}.")
+        try:
+            self._check_place()
+        except FileProblem:
+            raise
+        except OSError as error:  # such as a name that is too long
+            raise FileProblem(f"{self.out}: cannot be used ({error.strerror}). Choose another name.") from error
+        if self.max_gaussians is not None and self.max_gaussians < 1:
+            raise InvalidInput(f"max-gaussians: {self.max_gaussians}, expected at least 1.")
+        if self.max_mb is not None and not 0 < self.max_mb < math.inf:
+            raise InvalidInput(f"max-mb: {self.max_mb}, expected a number of megabytes above 0.")
+        if self.max_mb is not None and EXPORTS.get(_kind(self.out) or "") is write_mesh:
+            raise InvalidInput("max-mb: the size of a mesh does not follow from the Gaussians. Leave --max-mb away.")
+        if self.up_axis != "z" and _kind(self.out) in _FIXED_AXES:
+            raise InvalidInput(f"up-axis: {_kind(self.out)} files always have +y up. Leave --up-axis away.")
+        if self.from_up_axis != "z" and self.asset.suffix.lower() == ".glb":
+            raise InvalidInput("from-up-axis: .glb files always have +y up. Leave --from-up-axis away.")
+
+    def _check_place(self) -> None:
+        if not self.out.absolute().parent.is_dir():
+            raise FileProblem(f"{self.out}: there is no folder '{self.out.parent}'. Make it first.")
+        if self.out.is_dir():
+            raise FileProblem(f"{self.out}: is a folder, expected the name of a file to write.")
+        if self.out.exists():
+            if self.asset.exists() and self.out.samefile(self.asset):
+                raise FileProblem(f"{self.out}: is the file to be read. Choose another name to write to.")
+            if not self.overwrite:
+                raise FileProblem(f"{self.out}: the file exists. Choose another name, or add --overwrite.")
+
+
+def convert(arguments: Sequence[str]) -> int:
+    """`dreamsplat convert`: write an asset as another kind of file, and print its path, content and size."""
+    args = parse_flags(Convert, arguments, "convert")
+    args.check()
+    asset = load(args.asset)
+    if args.from_up_axis in _TURNS:
+        asset = rotated(asset, _TURNS[args.from_up_axis].T)
+    if args.sh_degree is not None:
+        asset = with_sh_degree(asset, args.sh_degree)
+    pruned = _pruned(asset, args)
+    content = _write(pruned.gaussians, args.out, args.up_axis)
+    told = f"{args.out}: {content}, {args.out.stat().st_size / 1e6:.3g} MB"
+    if len(pruned.gaussians) < len(asset):
+        told += f"; kept {len(pruned.gaussians):,} of {len(asset):,}, PSNR of the pictures {pruned.psnr_db:.1f} dB"
+    print(told)
+    return 0
+
+
+def _pruned(asset: Gaussians, args: Convert) -> Pruned:
+    """The asset within both limits."""
+    if args.max_mb is None:
+        return Pruned(asset, math.inf) if args.max_gaussians is None else prune(asset, args.max_gaussians)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / f"asset{_kind(args.out)}"
+
+        def size_of(gaussians: Gaussians) -> int:
+            _write(gaussians, trial, args.up_axis)
+            return trial.stat().st_size
+
+        return prune_to_size(asset, int(args.max_mb * 1e6), size_of, args.max_gaussians)
+
+
+def _write(gaussians: Gaussians, path: Path, up_axis: str) -> str:
+    """Write the file, and say what is in it."""
+    if up_axis in _TURNS:
+        gaussians = rotated(gaussians, _TURNS[up_axis])
+    if (kind := _kind(path)) in EXPORTS:
+        return EXPORTS[kind](gaussians, path)
+    save(gaussians, path)
+    return f"{len(gaussians):,} Gaussians"
+
+
+def _kind(path: Path) -> str | None:
+    """The longest known end of a file's name."""
+    ends = [end for end in (*FORMATS, *EXPORTS) if path.name.lower().endswith(end) and len(path.name) > len(end)]
+    return max(ends, key=len, default=None)

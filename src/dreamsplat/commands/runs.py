@@ -1,0 +1,46 @@
+"""`dreamsplat runs`: what was made in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dreamsplat.commands.flags import parse_flags
+from dreamsplat.runs.summary import describe, find_runs
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List the runs in a folder: prompt, state, steps, time and picture of each."""
+
+    folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FOLDER")]] = Path()
+    """Where to look: the folder itself and those right below it."""
+    json: bool = False
+    """Print one JSON object per line instead of a table."""
+
+
+def runs(arguments: Sequence[str]) -> int:
+    """Print the runs of a folder, the newest last."""
+    args = parse_flags(Runs, arguments, "runs", config=(tyro.conf.FlagCreatePairsOff,))
+    found = sorted(map(describe, find_runs(args.folder)), key=lambda run: run["written"])
+    if args.json:
+        print("\n".join(json.dumps(run) for run in found))
+        return 0
+    if not found:
+        print(f"no runs in {args.folder}; `dreamsplat generate PROMPT --out {args.folder / 'NAME'}` makes one.")
+        return 0
+    table = [("FOLDER", "STATE", "STEPS", "SECONDS", "PROMPT", "PICTURE")]
+    table += [
+        (run["folder"], run["state"], f"{run['step']}/{run['steps']}", f"{run['seconds']:.0f}", run["prompt"],
+         run["picture"] or "-")
+        for run in found
+    ]  # fmt: skip
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0

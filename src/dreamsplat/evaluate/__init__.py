@@ -1,0 +1,1 @@
+"""Measuring assets: an independent judge of the bundled world."""

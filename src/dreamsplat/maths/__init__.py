@@ -1,0 +1,1 @@
+"""Pure functions of tensors: rotations, neighbours, spherical harmonics, colour curves, noise."""

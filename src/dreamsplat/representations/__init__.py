@@ -1,0 +1,1 @@
+"""What is optimised: 3D Gaussians, behind one interface."""

@@ -1,0 +1,1 @@
+"""Training data of the bundled models: captioned pictures and shapes."""

@@ -1,0 +1,132 @@
+"""Captioned pictures of the world: procedural objects drawn by the package's own renderer, for training and measuring.
+
+The colour of a lit surface is linear in the caption's colour (`shapes.Surface`), and so is a rendering. A pool
+therefore keeps each picture as two layers, what is fixed and what the caption's colour is multiplied with, and paints
+it anew in any colour whenever it is drawn: one rendered view serves all captions of its category.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dreamsplat.maths.harmonics import rgb_to_sh
+from dreamsplat.maths.neighbours import nearest_neighbours
+from dreamsplat.method.cameras import CameraRange, sample_views
+from dreamsplat.method.prompts import view_word
+from dreamsplat.render import render
+from dreamsplat.types import Gaussians, Views
+from dreamsplat.world.language.captions import VIEW_WORDS
+from dreamsplat.world.language.palette import CATEGORY_NAMES, draw_colours
+from dreamsplat.world.nets.conditions import WORLD_DISTANCE, WORLD_ELEVATION_DEG, WORLD_FOV_Y_DEG, camera_token
+from dreamsplat.world.objects.categories import CATEGORIES
+from dreamsplat.world.objects.shapes import Surface, surface_points
+
+WORLD_CAMERAS = CameraRange(
+    elevation_deg=WORLD_ELEVATION_DEG,
+    distance=WORLD_DISTANCE,
+    fov_y_deg=(WORLD_FOV_Y_DEG, WORLD_FOV_Y_DEG),
+    elevation_sampling="uniform",
+)
+"""Where the world's pictures are taken from."""
+SURFACE_POINTS = 8192
+"""Points per object: their spacing stays under a pixel up to 128 px."""
+
+
+def surface_gaussians(surface: Surface, rgb: Tensor) -> Gaussians:
+    """Opaque round Gaussians on the points of a surface, in the colours rgb [P, 3]; their size follows the spacing.
+
+    Points drawn at random with a mean spacing d are on average d / 2 from their nearest neighbour.
+    """
+    count = len(surface.xyz)
+    distances, _ = nearest_neighbours(surface.xyz, surface.xyz, 2)
+    spacing = 2 * float(distances[:, 1].mean())
+    return Gaussians(
+        means=surface.xyz,
+        scales=torch.full((count, 3), 0.6 * spacing),
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4).contiguous(),
+        opacities=torch.full((count,), 0.95),
+        sh=rgb_to_sh(rgb)[:, None, :],
+    )
+
+
+def render_layers(surface: Surface, views: Views) -> Tensor:
+    """The picture of an object in layers [C, 5, H, W]: fixed premultiplied RGB, weight of the main colour, alpha."""
+    fixed = render(surface_gaussians(surface, surface.base_rgb), views.cameras)
+    main = render(surface_gaussians(surface, surface.main_shade[:, None].expand(-1, 3)), views.cameras)
+    layers = torch.cat([fixed.rgb, main.rgb[..., :1], fixed.alpha[..., None]], dim=-1)
+    return layers.permute(0, 3, 1, 2).contiguous()
+
+
+def paint(layers: Tensor, rgb: Tensor) -> Tensor:
+    """Model images z = 2 x (premultiplied RGB, alpha) [B, 4, H, W] from layers [B, 5, H, W] and colours rgb [B, 3]."""
+    return 2 * torch.cat([layers[:, :3] + layers[:, 3:4] * rgb[:, :, None, None], layers[:, 4:]], dim=1)
+
+
+@dataclass(frozen=True)
+class RenderPool:
+    """Rendered views of many procedural objects, in layers, with what a caption needs to know of each."""
+
+    layers: Tensor
+    """[M, 5, R, R] uint8, 255 times the layers of `render_layers`."""
+    category: Tensor
+    """[M] index into CATEGORY_NAMES."""
+    view: Tensor
+    """[M] index into VIEW_WORDS."""
+    camera: Tensor
+    """[M, 5] camera tokens."""
+
+    def batch(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A random batch, each picture in a random colour that its category is trained in.
+
+        Returns:
+            z [count, 4, R, R] model images and packed conditions [count, 8].
+        """
+        rows = torch.randint(len(self.category), (count,), generator=generator)
+        category = self.category[rows]
+        colour, rgb = draw_colours(category, generator)
+        words = torch.stack([colour + 1, category + 1, self.view[rows] + 1], dim=1).float()
+        z = paint(self.layers[rows].float() / 255, rgb)
+        return z, torch.cat([words, self.camera[rows]], dim=1)
+
+
+def draw_pool(
+    instances: int,
+    views: int,
+    resolution: int,
+    generator: torch.Generator,
+    *,
+    categories: Sequence[str] = CATEGORY_NAMES,
+    progress: Callable[[int, int], None] | None = None,
+) -> RenderPool:
+    """Build and render `instances` objects of each category from `views` random cameras each.
+
+    Args:
+        instances: objects per category.
+        views: cameras per object.
+        resolution: image size, px.
+        generator: source of shapes and cameras; pools from different seeds share no object.
+        categories: which categories to draw.
+        progress: called with (objects done, objects in all).
+    """
+    total = instances * len(categories)
+    layers = torch.empty(total * views, 5, resolution, resolution, dtype=torch.uint8)
+    category = torch.empty(total * views, dtype=torch.long)
+    view = torch.empty(total * views, dtype=torch.long)
+    camera = torch.empty(total * views, 5)
+    for done in range(total):
+        name = categories[done % len(categories)]
+        surface = surface_points(CATEGORIES[name].build(generator), SURFACE_POINTS, generator)
+        seen = sample_views(WORLD_CAMERAS, views, resolution, generator)
+        rows = slice(done * views, (done + 1) * views)
+        layers[rows] = (render_layers(surface, seen) * 255).round().clamp(0, 255).to(torch.uint8)
+        category[rows] = CATEGORY_NAMES.index(name)
+        words = [view_word(a, e) for a, e in zip(seen.azimuth_deg.tolist(), seen.elevation_deg.tolist(), strict=True)]
+        view[rows] = torch.tensor([VIEW_WORDS.index(word) for word in words])
+        camera[rows] = camera_token(seen.azimuth_deg, seen.elevation_deg, seen.distance)
+        if progress is not None:
+            progress(done + 1, total)
+    return RenderPool(layers, category, view, camera)

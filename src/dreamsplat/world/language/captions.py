@@ -1,0 +1,120 @@
+"""The closed vocabulary of the bundled world: captions of objects, and what a prompt means to the bundled models."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from dataclasses import dataclass
+
+from dreamsplat.errors import InvalidInput, UnknownWord
+from dreamsplat.world.objects.categories import CATEGORIES
+
+COLOURS: dict[str, tuple[float, float, float]] = {
+    "red": (0.86, 0.13, 0.14),
+    "orange": (0.97, 0.55, 0.10),
+    "yellow": (0.97, 0.86, 0.22),
+    "green": (0.20, 0.64, 0.24),
+    "cyan": (0.25, 0.80, 0.84),
+    "blue": (0.15, 0.31, 0.85),
+    "purple": (0.52, 0.20, 0.72),
+    "pink": (0.98, 0.56, 0.74),
+    "white": (0.95, 0.95, 0.95),
+    "black": (0.09, 0.09, 0.10),
+}
+"""Display colours in [0, 1] by name; their order gives the colour index of a caption."""
+
+VIEW_WORDS: tuple[str, ...] = ("front", "side", "back", "overhead")
+"""The view words of prompts; their order gives the view index of a caption."""
+
+MAX_PROMPT_LENGTH = 200
+"""Characters; a caption of this world needs a tenth of it."""
+
+_HELD_OUT = 12
+_HELD_OUT_PER_WORD = 2
+_SILENT_WORDS = ("a", "an", "the", "of", "view")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a prompt says; None where it says nothing."""
+
+    colour: int | None = None
+    """Index into `COLOURS`."""
+    category: int | None = None
+    """Index into `CATEGORIES`."""
+    view: int | None = None
+    """Index into `VIEW_WORDS`."""
+
+
+def caption(colour: str, category: str) -> str:
+    """The caption of an object: "a red mushroom"."""
+    return f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {category}"
+
+
+def parse_caption(text: str) -> Caption:
+    """Read a prompt such as "a red mushroom, front view", in any case and word order; an empty one says nothing.
+
+    Raises:
+        UnknownWord: for a word outside `known_words()`, naming it and its nearest neighbours.
+        InvalidInput: for a prompt over 200 characters, or one that names two colours, objects or views.
+    """
+    if len(text) > MAX_PROMPT_LENGTH:
+        raise InvalidInput(f"prompt: {len(text)} characters, expected at most {MAX_PROMPT_LENGTH}. Shorten it.")
+    words = re.findall(r"[^\s,.;:!]+", text.lower())
+    for word in words:
+        if word not in known_words():
+            raise UnknownWord(_unknown(word))
+    return Caption(
+        colour=_only(words, tuple(COLOURS), "colour"),
+        category=_only(words, tuple(CATEGORIES), "object"),
+        view=_only(words, VIEW_WORDS, "view"),
+    )
+
+
+def known_words() -> tuple[str, ...]:
+    """Every word that a prompt may hold: colours, categories, view words, and the little words between them."""
+    return (*COLOURS, *CATEGORIES, *VIEW_WORDS, *_SILENT_WORDS)
+
+
+def held_out_pairs() -> tuple[tuple[str, str], ...]:
+    """The (colour, category) pairs that training never sees, to measure composition: one tenth, 12 of 120.
+
+    They come in the order of the SHA-256 of their two words, so they do not depend on any generator; a pair is passed
+    over if its colour or its category is held out twice already, so that each word is seen with most of the others.
+    """
+    chosen: list[tuple[str, str]] = []
+    for pair in sorted(_pairs(), key=lambda pair: hashlib.sha256(" ".join(pair).encode()).hexdigest()):
+        uses = max(sum(word in other for other in chosen) for word in pair)
+        if uses < _HELD_OUT_PER_WORD and len(chosen) < _HELD_OUT:
+            chosen.append(pair)
+    return tuple(chosen)
+
+
+def trained_pairs() -> tuple[tuple[str, str], ...]:
+    """The (colour, category) pairs that training sees, colour by colour."""
+    held_out = set(held_out_pairs())
+    return tuple(pair for pair in _pairs() if pair not in held_out)
+
+
+def _pairs() -> list[tuple[str, str]]:
+    return [(colour, category) for colour in COLOURS for category in CATEGORIES]
+
+
+def _only(words: list[str], vocabulary: tuple[str, ...], kind: str) -> int | None:
+    """Index of the one word of a prompt that belongs to a vocabulary, None without one."""
+    found = [word for word in words if word in vocabulary]
+    if len(found) > 1:
+        listed = ", ".join(found)
+        raise InvalidInput(f"prompt: {len(found)} {kind} words ({listed}), expected at most one. Keep one of them.")
+    return vocabulary.index(found[0]) if found else None
+
+
+def _unknown(word: str) -> str:
+    near = difflib.get_close_matches(word, known_words(), n=3, cutoff=0.6)
+    everything = f"objects: {', '.join(CATEGORIES)}; colours: {', '.join(COLOURS)}"
+    hint = f"nearest: {', '.join(near)}" if near else everything
+    return (
+        f"prompt: the bundled models do not know the word '{word}' ({hint}). See `dreamsplat words`, "
+        "or take models that know any word: --preset gaussiandreamer."
+    )

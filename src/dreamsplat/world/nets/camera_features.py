@@ -1,0 +1,79 @@
+"""How the exact camera reaches the bundled 2D model: a learned volume per category, looked at from that camera.
+
+A number for the azimuth tells a network too little: it would have to learn from examples what turning an object does
+to its picture. Here the turning is done by geometry. Each category owns a small volume of features over the cube
+[-1, 1]^3, learned with the rest; the volume is sampled along the camera's rays, and convolutions read the samples, near
+to far, as a coarse picture that already stands in the right pose (the idea of HoloGAN, Nguyen-Phuoc et al. 2019).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dreamsplat.world.nets.conditions import WORLD_DISTANCE, WORLD_FOV_Y_DEG
+from dreamsplat.world.objects.categories import CATEGORIES
+
+
+class PosedVolume(nn.Module):
+    """Packed conditions [B, 8] -> features [B, out, G, G] of the category's volume as the camera sees it."""
+
+    def __init__(self, out: int, grid: int, channels: int = 12, cells: int = 16, hidden: int = 128) -> None:
+        """Create the module; it starts by answering 0.
+
+        Args:
+            out: channels of the answer.
+            grid: G, cells along an edge of the picture.
+            channels: features per cell of a volume.
+            cells: cells along an edge of a volume, and samples along a ray.
+            hidden: width of the layer that reads a ray's samples.
+        """
+        super().__init__()
+        self.grid, self.channels, self.cells = grid, channels, cells
+        self.volumes = nn.Embedding(len(CATEGORIES) + 1, channels * cells**3)
+        self.read = nn.Conv2d(channels * cells, hidden, 1)
+        self.out = nn.Conv2d(hidden, out, 3, padding=1)
+        nn.init.normal_(self.volumes.weight, std=0.3)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, packed: Tensor) -> Tensor:
+        """See the class; without a camera (or a category) the answer does not depend on it."""
+        n, count = self.cells, len(packed)
+        volumes = self.volumes(packed[:, 1].round().long()).reshape(count, self.channels, n, n, n)
+        with torch.autocast(packed.device.type, enabled=False):
+            seen = F.grid_sample(volumes.float(), ray_points(packed, self.grid, n), align_corners=False)
+        seen = seen * packed[:, 3, None, None, None, None]
+        rays = seen.reshape(count, self.channels * n, self.grid, self.grid).contiguous(
+            memory_format=torch.channels_last
+        )
+        return self.out(F.silu(self.read(rays)))
+
+
+def ray_points(packed: Tensor, grid: int, samples: int) -> Tensor:
+    """World points [B, samples, grid, grid, 3] along the rays of the conditions' cameras, near to far.
+
+    Samples lie at equal steps of the camera's z, over the 2 units around the origin; the frame is that of
+    `cameras.make_views`.
+    """
+    _, sin_az, cos_az, elevation, relative = packed[:, 3:].unbind(1)
+    near, far = WORLD_DISTANCE
+    distance = (near + far) / 2 + relative * (far - near) / 2
+    sin_el, cos_el = (elevation * math.pi / 2).sin(), (elevation * math.pi / 2).cos()
+    outward = torch.stack([-cos_el * sin_az, -cos_el * cos_az, sin_el], dim=1)
+    right = torch.stack([cos_az, -sin_az, torch.zeros_like(sin_az)], dim=1)
+    up = torch.stack([sin_el * sin_az, sin_el * cos_az, cos_el], dim=1)
+    axis = (torch.arange(grid, device=packed.device) + 0.5) * (2 / grid) - 1
+    slope = axis * math.tan(math.radians(WORLD_FOV_Y_DEG) / 2)
+    depth = (torch.arange(samples, device=packed.device) + 0.5) * (2 / samples) - 1
+
+    def place(vector: Tensor) -> Tensor:
+        return vector[:, None, None, None, :]
+
+    z = (distance[:, None] + depth)[:, :, None, None, None]
+    across = slope[None, None, None, :, None] * place(right)
+    down = -slope[None, None, :, None, None] * place(up)
+    return place(outward * distance[:, None]) + z * (across + down - place(outward))

@@ -1,0 +1,1 @@
+"""Procedural objects of the bundled world."""

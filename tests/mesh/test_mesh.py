@@ -1,0 +1,347 @@
+"""Meshes: closed surfaces of the right size and colour, and files that others read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from oracles import needs_oracles, node
+
+from dreamsplat.errors import FileProblem, InvalidInput, MissingDependency
+from dreamsplat.maths.harmonics import rgb_to_sh
+from dreamsplat.maths.rotations import covariances
+from dreamsplat.mesh import BakeSettings, Mesh, MeshSettings, SurfaceSettings, mesh_of, write_glb, write_obj
+from dreamsplat.mesh.bake import bake_colours, cameras_around
+from dreamsplat.mesh.density import MIN_ALPHA, bounds, density_on, grid_over
+from dreamsplat.mesh.surface import extract_surface
+from dreamsplat.mesh.triangles import enclosed_volume, vertex_normals
+from dreamsplat.priors3d.from_file import Points
+from dreamsplat.types import Gaussians
+
+pytest.importorskip("skimage", reason="scikit-image is not installed")
+
+RADIUS = 0.6
+COARSE = MeshSettings(SurfaceSettings(resolution=64), BakeSettings(views=16, size=160))
+RED, BLUE = torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.2, 0.8])
+
+
+def skin(centre=(0.0, 0.0, 0.0), radius=RADIUS, count=2000, rgb=RED) -> Gaussians:
+    """A sphere as splat objects are: a thin opaque skin of Gaussians, hollow inside."""
+    i = torch.arange(count) + 0.5
+    height, turn = 1 - 2 * i / count, i * (math.pi * (3 - math.sqrt(5)))
+    around = (1 - height**2).sqrt()
+    outward = torch.stack([around * turn.cos(), around * turn.sin(), height], dim=1)
+    return Gaussians(
+        means=torch.tensor(centre) + radius * outward,
+        scales=torch.full((count, 3), 0.6 * radius * math.sqrt(4 * math.pi / count)),
+        quats=torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1),
+        opacities=torch.full((count,), 0.95),
+        sh=rgb_to_sh(rgb).expand(count, 1, 3),
+    )
+
+
+def joined(*parts: Gaussians) -> Gaussians:
+    return Gaussians(*(torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Gaussians)))
+
+
+@pytest.fixture(scope="module")
+def halves() -> Gaussians:
+    """A sphere that is red where x < 0 and blue elsewhere."""
+    sphere = skin()
+    return dataclasses.replace(sphere, sh=rgb_to_sh(torch.where(sphere.means[:, :1] < 0, RED, BLUE))[:, None])
+
+
+@pytest.fixture(scope="module")
+def mesh(halves) -> Mesh:
+    return mesh_of(halves, COARSE)
+
+
+def assert_closed(faces: torch.Tensor) -> None:
+    """Every edge belongs to exactly two triangles, which run along it in opposite directions."""
+    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = edges.sort(dim=0).values if edges.numel() == 0 else edges
+    forward, counts = edges.unique(dim=0, return_counts=True)
+    assert bool((counts == 1).all())
+    assert torch.equal(forward, edges.flip(1).unique(dim=0))
+
+
+# --- the density ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0.2, 3.0])
+def test_the_density_is_the_sum_of_opacity_times_blurred_gaussian(random_gaussians, size):
+    gaussians = random_gaussians(60)
+    gaussians = dataclasses.replace(gaussians, scales=size * gaussians.scales * torch.tensor([1.0, 0.1, 3.0]))
+    low, high = bounds(gaussians)
+    grid = grid_over(low, high - 0.3 * (high - low), 20)  # Some Gaussians reach out of the grid.
+    places = torch.cartesian_prod(*(torch.arange(n) for n in grid.shape)).double()
+    offset = (grid.origin + grid.voxel * places)[:, None] - gaussians.means
+    spread = covariances(gaussians.scales, gaussians.quats).double() + 0.25 * grid.voxel**2 * torch.eye(3)
+    power = 0.5 * torch.einsum("pni,nij,pnj->pn", offset, torch.linalg.inv(spread), offset)
+    alpha = gaussians.opacities * torch.exp(-power)
+    expected = torch.where(alpha < MIN_ALPHA, 0, alpha).sum(dim=1).reshape(grid.shape)
+    # A voxel exactly at the end of a Gaussian may fall on either side of it.
+    torch.testing.assert_close(density_on(grid, gaussians).double(), expected, rtol=1e-4, atol=1.01 * MIN_ALPHA)
+    close = (density_on(grid, gaussians) - expected).abs() < 1e-4
+    assert float(close.double().mean()) > 0.999
+
+
+def test_work_in_parts_gives_the_density_of_one_go(random_gaussians, monkeypatch):
+    gaussians = random_gaussians(50)
+    grid = grid_over(*bounds(gaussians), 24)
+    whole = density_on(grid, gaussians)
+    monkeypatch.setattr("dreamsplat.mesh.density._PAIRS", 1000)
+    torch.testing.assert_close(density_on(grid, gaussians), whole)
+
+
+# --- the surface ------------------------------------------------------------------------------------------------------
+
+
+def test_a_hollow_sphere_becomes_one_closed_ball_of_its_size(mesh):
+    assert_closed(mesh.faces)
+    distance = mesh.vertices.norm(dim=1)
+    # At the skin the density is 0.95 times 2 pi 0.6^2 = 2.15; of that 0.4 is left 1.84 standard deviations outside.
+    # The blur of half a voxel widens sigma = 0.028 by a tenth.
+    sigma = math.hypot(float(skin().scales[0, 0]), 0.5 * 2 * RADIUS / 64)
+    assert float(distance.mean()) == pytest.approx(RADIUS + 1.84 * sigma, abs=0.2 * sigma)
+    assert float(distance.max() - distance.min()) < 0.02 * RADIUS
+    volume = float(enclosed_volume(mesh.vertices.double(), mesh.faces))
+    assert volume == pytest.approx(4 / 3 * math.pi * float(distance.mean()) ** 3, rel=0.01)
+    # V - E + F = 2 is one surface without handles: the inner side of the skin is gone.
+    assert len(mesh.vertices) - len(mesh) // 2 == 2
+
+
+def test_normals_point_outward(mesh):
+    normals = vertex_normals(mesh.vertices, mesh.faces)
+    torch.testing.assert_close(normals.norm(dim=1), torch.ones(len(normals)))
+    assert float((normals * mesh.vertices).sum(dim=1).min()) > 0.9 * RADIUS
+
+
+def test_a_hole_in_the_skin_does_not_make_its_inside_a_surface(halves):
+    pierced = dataclasses.replace(
+        halves, opacities=torch.where((halves.means - torch.tensor([0, 0, RADIUS])).norm(dim=1) < 0.1, 0.0, 0.95)
+    )
+    closed = SurfaceSettings(resolution=64, gap=4)
+    for settings, hollow in ((closed, False), (dataclasses.replace(closed, gap=0), True)):
+        vertices, faces = (torch.from_numpy(a) for a in extract_surface(pierced, settings))
+        assert_closed(faces)
+        # Where the hole was a dimple stays, no deeper than the gap is wide.
+        deepest = float(vertices.norm(dim=1).min())
+        assert deepest > RADIUS - 4 * 2 * 1.1 * RADIUS / 64
+        filled = float(enclosed_volume(vertices, faces)) / (4 / 3 * math.pi * RADIUS**3)
+        assert filled < 0.6 if hollow else filled > 1
+
+
+def test_a_narrow_groove_is_no_hollow(halves):
+    """Two balls that leave a slit of a few voxels between them: the slit stays, whatever the gap."""
+    pair = joined(skin(centre=(-RADIUS - 0.04, 0.0, 0.0)), skin(centre=(RADIUS + 0.04, 0.0, 0.0)))
+    vertices = {gap: extract_surface(pair, SurfaceSettings(resolution=96, gap=gap, smoothing=0))[0] for gap in (2, 8)}
+    np.testing.assert_array_equal(vertices[2], vertices[8])
+
+
+def test_an_object_cut_off_by_its_neighbours_end_is_closed_too(halves):
+    flat = dataclasses.replace(halves, means=halves.means.clamp(max=0.2))
+    _, faces = extract_surface(flat, SurfaceSettings(resolution=48))
+    assert_closed(torch.from_numpy(faces))
+
+
+@pytest.mark.parametrize("where", [1.5, 1e3, 1e6])
+def test_strays_are_dropped_and_take_no_resolution(halves, mesh, where):
+    stray = skin(centre=(where, -where, 0.3), radius=0.02, count=20)
+    found, faces = extract_surface(joined(halves, stray), COARSE.surface)
+    assert_closed(torch.from_numpy(faces))
+    assert np.abs(found).max() < 1.2 * RADIUS
+    assert len(faces) > 0.6 * len(mesh)
+
+
+def test_pieces_that_belong_to_the_object_stay():
+    pair = joined(skin(centre=(-0.7, 0.0, 0.0), radius=0.5), skin(centre=(0.7, 0.0, 0.0), radius=0.3))
+    vertices, faces = extract_surface(pair, SurfaceSettings(resolution=64))
+    assert_closed(torch.from_numpy(faces))
+    assert vertices[:, 0].min() < -1.2 and vertices[:, 0].max() > 1.0
+    assert len(vertices) - len(faces) // 2 == 4  # Two spheres.
+    vertices, faces = extract_surface(pair, SurfaceSettings(resolution=64, least_share=0.9))
+    assert vertices[:, 0].max() < 0 and len(vertices) - len(faces) // 2 == 2
+
+
+def test_smoothing_takes_bumps_away_and_keeps_the_volume(halves):
+    noise = 1 + 0.02 * torch.randn(len(halves), 1, generator=torch.Generator().manual_seed(0))
+    noisy = dataclasses.replace(halves, means=noise * halves.means)
+    size, tilt = {}, {}
+    for steps in (0, 10):
+        surface = extract_surface(noisy, SurfaceSettings(resolution=64, smoothing=steps))
+        vertices, faces = (torch.from_numpy(a) for a in surface)
+        outward = torch.nn.functional.normalize(vertices, dim=1)
+        size[steps] = float(enclosed_volume(vertices, faces))
+        tilt[steps] = float(1 - (vertex_normals(vertices, faces) * outward).sum(dim=1).mean())
+    assert tilt[10] < 0.9 * tilt[0]
+    assert size[10] == pytest.approx(size[0], rel=0.003)
+
+
+def test_a_point_becomes_a_small_ball():
+    dot = joined(*(skin(centre=(3.0, 4.0, 5.0), radius=1e-9, count=5) for _ in range(2)))
+    vertices, faces = extract_surface(dot, SurfaceSettings(resolution=16))
+    assert_closed(torch.from_numpy(faces))
+    np.testing.assert_allclose(vertices, np.broadcast_to([3.0, 4.0, 5.0], vertices.shape), atol=1e-4)
+
+
+def test_what_has_no_surface_is_refused_in_one_line(halves, monkeypatch):
+    faint = dataclasses.replace(halves, opacities=torch.full((len(halves),), 1e-3))
+    thin = dataclasses.replace(skin(count=10), scales=torch.full((10, 3), 1e-3), opacities=torch.full((10,), 0.2))
+    huge = dataclasses.replace(halves, scales=1e25 * halves.scales)
+    for gaussians, message in (
+        (faint, "none of 2000 has an opacity"),
+        (dataclasses.replace(faint, **{k: v[:0] for k, v in vars(faint).items()}), "none of 0 has"),
+        (thin, r"density is 0\.\d+ at most, the level is 0\.4"),
+        (huge, "huge scales"),
+    ):
+        with pytest.raises(InvalidInput, match=message) as caught:
+            mesh_of(gaussians, COARSE)
+        assert "\n" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "skimage.measure", None)
+    with pytest.raises(MissingDependency, match=r'pip install "dreamsplat\[mesh\]"'):
+        mesh_of(halves, COARSE)
+
+
+@pytest.mark.parametrize("change", [{"resolution": 8}, {"level": 0.0}, {"gap": -1}, {"least_share": 2.0}])
+def test_surface_settings_out_of_range_are_refused(change):
+    with pytest.raises(InvalidInput, match="expected"):
+        SurfaceSettings(**change)
+
+
+# --- the colours ------------------------------------------------------------------------------------------------------
+
+
+def test_each_half_has_its_colour(mesh):
+    assert mesh.rgb.dtype == torch.float32 and bool(((mesh.rgb >= 0) & (mesh.rgb <= 1)).all())
+    side = mesh.vertices[:, 0]
+    # The skin lets a few per cent of the light through, and so of the other half's colour.
+    for half, colour in ((side < -0.15, RED), (side > 0.15, BLUE)):
+        torch.testing.assert_close(mesh.rgb[half], colour.expand(int(half.sum()), 3), rtol=0, atol=0.03)
+
+
+def test_what_hides_another_part_does_not_colour_it():
+    """A thin blue plate over a red ball: from above the pictures show blue where the ball's vertices are."""
+    i, j = torch.meshgrid(torch.linspace(-0.6, 0.6, 30), torch.linspace(-0.6, 0.6, 30), indexing="ij")
+    plate = skin(count=900, rgb=BLUE)
+    plate = dataclasses.replace(
+        plate,
+        means=torch.stack([i.flatten(), j.flatten(), torch.full((900,), 0.75)], dim=1),
+        scales=torch.tensor([0.04, 0.04, 0.02]).repeat(900, 1),
+    )
+    found = mesh_of(joined(skin(radius=0.4), plate), MeshSettings(SurfaceSettings(64), BakeSettings(32, 256)))
+    ball = found.vertices[:, 2] < 0.55
+    torch.testing.assert_close(found.rgb[ball], RED.expand(int(ball.sum()), 3), rtol=0, atol=0.06)
+    torch.testing.assert_close(found.rgb[~ball], BLUE.expand(int((~ball).sum()), 3), rtol=0, atol=0.06)
+
+
+def test_vertices_that_no_camera_sees_get_the_colour_of_the_gaussians_there(halves, mesh):
+    inside = torch.tensor([[-0.3, 0, 0], [0.3, 0, 0], [0.0, 0, 0]])
+    vertices = torch.cat([mesh.vertices, inside])
+    normals = torch.cat([vertex_normals(mesh.vertices, mesh.faces), torch.tensor([[0.0, 0, 1]]).repeat(3, 1)])
+    rgb = bake_colours(halves, vertices, normals, COARSE.bake)
+    torch.testing.assert_close(rgb[-3:-1], torch.stack([RED, BLUE]), rtol=0, atol=0.01)
+    assert bool(torch.isfinite(rgb).all())
+
+
+def test_every_camera_sees_the_whole_object(mesh):
+    off_centre = mesh.vertices + torch.tensor([5.0, -3, 2])
+    cameras = cameras_around(off_centre, 20, 100)
+    assert cameras.world_to_camera.shape == (20, 4, 4)
+    for pose, intrinsics in zip(cameras.world_to_camera, cameras.intrinsics, strict=True):
+        seen = (off_centre @ pose[:3, :3].T + pose[:3, 3]) @ intrinsics.T
+        pixels = seen[:, :2] / seen[:, 2:]
+        assert float(seen[:, 2].min()) > 0 and 0 < float(pixels.min()) and float(pixels.max()) < 100
+        assert float(pixels.max() - pixels.min()) > 80
+
+
+def test_the_same_gaussians_give_the_same_mesh_whatever_their_dtype(halves, mesh):
+    state = torch.get_rng_state()
+    again = mesh_of(halves.to(torch.float64), COARSE)
+    for one, other in zip(vars(mesh).values(), vars(again).values(), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- files, against independent readers -------------------------------------------------------------------------------
+
+Y_UP = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:trimesh")
+@pytest.mark.parametrize(("suffix", "write"), [(".glb", write_glb), (".obj", write_obj)])
+def test_another_reader_finds_the_mesh_y_up_with_its_colours(tmp_path, mesh, suffix, write):
+    trimesh = pytest.importorskip("trimesh")
+    write(mesh, tmp_path / f"a{suffix}")
+    scene = trimesh.load(tmp_path / f"a{suffix}", force="scene", process=False, maintain_order=True)
+    (read,) = scene.geometry.values()
+    np.testing.assert_allclose(read.vertices, mesh.vertices @ Y_UP.T, rtol=2e-6, atol=2e-6)
+    np.testing.assert_array_equal(read.faces, mesh.faces)
+    np.testing.assert_allclose(
+        read.vertex_normals, vertex_normals(mesh.vertices, mesh.faces) @ Y_UP.T, atol=0.02
+    )  # It weights by angle.
+    assert read.is_watertight and read.volume > 0
+    if suffix == ".glb":  # Linear light: half of the display range is a fifth of the light.
+        expected = torch.where(mesh.rgb <= 0.04045, mesh.rgb / 12.92, ((mesh.rgb + 0.055) / 1.055) ** 2.4)
+    else:
+        expected = mesh.rgb
+    colours = read.visual.vertex_attributes["color"] if suffix == ".glb" else read.visual.vertex_colors
+    scale = np.iinfo(colours.dtype).max
+    np.testing.assert_allclose(colours[:, :3] / scale, expected, atol=0.6 / min(scale, 10_000))
+
+
+@pytest.mark.parametrize(("suffix", "write"), [(".glb", write_glb), (".obj", write_obj)])
+def test_a_mesh_comes_back_as_a_start_where_it_was_and_in_its_colours(tmp_path, mesh, suffix, write):
+    pytest.importorskip("trimesh")
+    write(mesh, tmp_path / f"a{suffix}")
+    spec = Points(tmp_path / f"a{suffix}", count=500, centre=False, size=None)
+    cloud = spec.load(torch.device("cpu")).sample("", torch.Generator().manual_seed(0))
+    distances, nearest = torch.cdist(cloud.xyz, mesh.vertices).min(dim=1)
+    assert float(distances.max()) < 0.05
+    # Between two vertices of different colours the blend is another one, so most points only.
+    assert float((cloud.rgb - mesh.rgb[nearest]).abs().amax(dim=1).quantile(0.9)) < 0.01
+
+
+def test_the_front_faces_plus_z_in_the_file(tmp_path):
+    front = Mesh(torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), torch.tensor([[0, 1, 2]]), torch.ones(3, 3))
+    write_obj(front, tmp_path / "a.obj")
+    lines = (tmp_path / "a.obj").read_text().splitlines()
+    assert [line.split()[1:4] for line in lines if line.startswith("v ")] == [
+        ["0", "0", "1"], ["1", "0", "0"], ["0", "1", "0"]
+    ]  # fmt: skip
+    assert lines[-1] == "f 1//1 2//2 3//3"
+
+
+@needs_oracles
+def test_the_validator_of_gltf_finds_nothing(tmp_path, mesh):
+    write_glb(mesh, tmp_path / "a.glb")
+    script = """
+        import { readFileSync } from "node:fs";
+        import { validateBytes } from "gltf-validator";
+        const report = await validateBytes(new Uint8Array(readFileSync(process.argv[1])));
+        console.log(JSON.stringify({ ...report.issues, triangles: report.info.totalTriangleCount }));
+    """
+    issues = json.loads(node(script, tmp_path / "a.glb"))
+    assert issues["messages"] == [] and issues["triangles"] == len(mesh)
+
+
+@pytest.mark.parametrize("write", [write_glb, write_obj])
+def test_the_same_mesh_gives_the_same_bytes_and_a_missing_folder_is_told(tmp_path, mesh, write):
+    write(mesh, tmp_path / "a")
+    write(mesh, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    with pytest.raises(FileProblem, match="cannot be written"):
+        write(mesh, tmp_path / "none" / "a")
+
+
+def test_a_mesh_without_triangles_is_not_written_as_glb(tmp_path):
+    empty = Mesh(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, 3))
+    with pytest.raises(InvalidInput, match="without triangles"):
+        write_glb(empty, tmp_path / "a.glb")
+    with pytest.raises(InvalidInput, match="shape"):
+        Mesh(torch.zeros(1, 3), torch.zeros(0, 3, dtype=torch.int64), torch.zeros(2, 3))
