@@ -32,7 +32,8 @@ from dreamsplat.guidance import describe, every_prompt
 from dreamsplat.method.cameras import sample_views
 from dreamsplat.method.devices import resolve_device
 from dreamsplat.method.lift import to_gaussians
-from dreamsplat.priors2d import AbstractImagePrior, StableDiffusion, sigma_of_time
+from dreamsplat.method.noise_levels import sigma_of_time
+from dreamsplat.priors2d import AbstractImagePrior, StableDiffusion
 from dreamsplat.representations.params import SplatParams
 from dreamsplat.types import PointCloud
 
@@ -177,7 +178,7 @@ def time_steps(
     """Median ms of each part over some steps after one that does not count, and the peak of the device's memory, GB."""
     device = scene.means.device
     watch, generator = Stopwatch(device), torch.Generator().manual_seed(0)
-    params = SplatParams.from_gaussians(scene, config.rates)
+    params = SplatParams.from_gaussians(scene, config.representation.rates)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     for _ in range(steps + 1):

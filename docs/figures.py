@@ -15,9 +15,10 @@ from dreamsplat.dream import dream
 from dreamsplat.formats.png import contact_sheet, write_png
 from dreamsplat.guidance import Conditions, guided_denoise
 from dreamsplat.method.cameras import sample_views
+from dreamsplat.method.noise_levels import sigma_of_time
 from dreamsplat.method.prompts import view_prompts, view_word
 from dreamsplat.presets import PRESETS
-from dreamsplat.priors2d import AbstractImagePrior, BundledImagePrior, sigma_of_time
+from dreamsplat.priors2d import AbstractImagePrior, BundledImagePrior
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians, Views
 from dreamsplat.world.training.gallery import over_white, ring

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dreamsplat.priors2d import AbstractImagePrior
+from dreamsplat.priors2d import AbstractImagePrior, AbstractImagePriorSpec
 from dreamsplat.types import Rendering, Views
 
 
 @dataclass(frozen=True)
-class GaussianPrior:
+class GaussianPrior(AbstractImagePriorSpec):
     """Settings: the mean colour and alpha of all pixels, and their spread."""
 
     mean: float = 0.8

@@ -13,12 +13,10 @@ import torch
 from analytic import GaussianPrior
 
 from dreamsplat import DreamConfig
-from dreamsplat.config import Lift
 from dreamsplat.guidance import SDS
-from dreamsplat.method.cameras import CameraRange
-from dreamsplat.priors3d import AbstractCloudPrior
-from dreamsplat.representations.densify import DensifyConfig
-from dreamsplat.representations.params import LearningRates
+from dreamsplat.method.camera_range import CameraRange
+from dreamsplat.priors3d import AbstractCloudPrior, AbstractCloudPriorSpec
+from dreamsplat.representations import DensifyConfig, LearningRates, Lift, Splats
 from dreamsplat.runs.execute import carry_out
 from dreamsplat.runs.folder import RunFolder
 from dreamsplat.runs.lock import locked
@@ -26,7 +24,7 @@ from dreamsplat.types import PointCloud
 
 
 @dataclass(frozen=True)
-class BallPrior(AbstractCloudPrior):
+class BallPrior(AbstractCloudPriorSpec, AbstractCloudPrior):
     """A dark ball of points; the generator decides where they are."""
 
     points: int = 150
@@ -41,12 +39,14 @@ class BallPrior(AbstractCloudPrior):
 
 CONFIG = DreamConfig(
     prompt="anything", steps=40, views=2, render_size=16, device="cpu",
-    prior3d=BallPrior(), prior2d=GaussianPrior(mean=0.8, spread=0.3),  # type: ignore[arg-type]
+    prior3d=BallPrior(), prior2d=GaussianPrior(mean=0.8, spread=0.3),
     loss=SDS(guidance_scale=1.0),
     cameras=CameraRange(distance=(2.0, 2.0), fov_y_deg=(40.0, 40.0)),
-    lift=Lift(candidates=2000, radius=0.05, world_scale=1.0),
-    rates=LearningRates(sh_dc=0.05, opacities=0.05),
-    densify=DensifyConfig(start=5, stop=1000, every=10, grad_threshold=1e-7, max_gaussians=2000),
+    representation=Splats(
+        lift=Lift(candidates=2000, radius=0.05, world_scale=1.0),
+        rates=LearningRates(sh_dc=0.05, opacities=0.05),
+        densify=DensifyConfig(start=5, stop=1000, every=10, grad_threshold=1e-7, max_gaussians=2000),
+    ),
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from dreamsplat.guidance import CSD, ISM, SDS, SJC, VSD
 from dreamsplat.presets import FAST, GAUSSIAN_DREAMER, PAPER, PRESETS, fit_vram
 from dreamsplat.priors2d import StableDiffusion
 from dreamsplat.priors3d import ShapE
-from dreamsplat.representations.densify import DensifyConfig
+from dreamsplat.representations import DensifyConfig, Lift
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
@@ -52,8 +52,11 @@ def small(preset: DreamConfig, models: Path, steps: int = 4) -> DreamConfig:
         render_size=32,
         prior3d=replace(preset.prior3d, model=str(models / "shap-e"), sampling_steps=3, grid=14),
         prior2d=replace(preset.prior2d, model=str(models / "stable-diffusion"), tiny_autoencoder=tiny, dtype="fp32"),
-        lift=replace(preset.lift, candidates=2000, max_points=200),
-        densify=DensifyConfig(start=0, stop=steps, every=2, grad_threshold=1e-6, max_gaussians=300),
+        representation=replace(
+            preset.representation,
+            lift=replace(preset.representation.lift, candidates=2000, max_points=200),
+            densify=DensifyConfig(start=0, stop=steps, every=2, grad_threshold=1e-6, max_gaussians=300),
+        ),
     )
 
 
@@ -83,7 +86,8 @@ def test_every_loss_runs_with_every_way_to_tell_the_view(loss, view_text, models
 
 
 def test_the_command_line_runs_a_preset_on_local_folders(models: Path, tmp_path: Path, capsys) -> None:
-    flags = "--steps 2 --render-size 16 --device cpu --lift.candidates 1000 --lift.max-points 100 prior3d:shap-e "
+    flags = "--steps 2 --render-size 16 --device cpu --representation.lift.candidates 1000 "
+    flags += "--representation.lift.max-points 100 prior3d:shap-e "
     flags += f"--prior3d.model {models / 'shap-e'} --prior3d.sampling-steps 2 --prior3d.grid 12 "
     flags += f"prior2d:stable-diffusion --prior2d.model {models / 'stable-diffusion'}"
     out = tmp_path / "fox"
@@ -109,18 +113,12 @@ def test_gaussiandreamer_holds_the_constants_of_the_official_code() -> None:
     assert (c.clip.first, c.clip.last, c.clip.steps) == (1.5, 2.0, 1000)
     assert (c.cameras.elevation_deg, c.cameras.distance, c.cameras.fov_y_deg) == ((-10, 60), (1.5, 4), (40, 70))
     assert (c.cameras.elevation_sampling, c.cameras.opposite) == ("paper", False)
-    lift = (
-        c.lift.candidates,
-        c.lift.radius,
-        c.lift.colour_jitter,
-        c.lift.world_scale,
-        c.lift.opacity,
-        c.lift.sh_degree,
-    )
-    assert lift == (1_000_000, 0.01, 0.2, 1.6, 0.1, 0) and c.lift.max_points is None
-    rates = (c.rates.means, c.rates.means_final, c.rates.means_decay_steps, c.rates.sh_dc, c.rates.opacities)
-    assert rates == (2e-4, 1e-4, 30_000, 0.0125, 0.01) and (c.rates.scales, c.rates.quats) == (0.005, 0.001)
-    d = c.densify
+    splats = c.representation
+    assert splats.lift == Lift(1_000_000, 0.01, 0.2, None, 1.6, 0.1, 0)
+    r = splats.rates
+    assert (r.means, r.means_final, r.means_decay_steps, r.sh_dc, r.opacities) == (2e-4, 1e-4, 30_000, 0.0125, 0.01)
+    assert (r.scales, r.quats) == (0.005, 0.001)
+    d = splats.densify
     assert (d.start, d.stop, d.every, d.grad_threshold, d.min_opacity) == (300, 900, 100, 2e-4, 0.05)
     assert (d.percent_dense * d.extent, d.percent_too_big * d.extent, d.prune_big_after) == (0.04, 0.4, 500)
     assert isinstance(c.prior3d, ShapE) and (c.prior3d.sampling_steps, c.prior3d.colour) == (64, "linear")
@@ -130,8 +128,9 @@ def test_gaussiandreamer_holds_the_constants_of_the_official_code() -> None:
 
 def test_paper_differs_from_the_code_only_where_the_paper_does() -> None:
     changed = {f for f in vars(PAPER) if getattr(PAPER, f) != getattr(GAUSSIAN_DREAMER, f)}
-    assert changed == {"loss", "cameras", "rates"}
-    assert (PAPER.rates.means, PAPER.rates.scales, PAPER.rates.quats) == (5e-5, 1e-3, 1e-2)
+    assert changed == {"loss", "cameras", "representation"}
+    rates = PAPER.representation.rates
+    assert (rates.means, rates.scales, rates.quats) == (5e-5, 1e-3, 1e-2)
 
 
 @pytest.mark.parametrize(

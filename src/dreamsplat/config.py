@@ -9,48 +9,15 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import SDS, Loss, ViewText
-from dreamsplat.method.cameras import CameraRange
+from dreamsplat.method.background import Background
+from dreamsplat.method.camera_range import CameraRange
 from dreamsplat.method.schedule import GradientClip, NoiseTimes, Times
-from dreamsplat.priors2d import BundledImagePrior, ImagePrior, PerfectTeacher
-from dreamsplat.priors2d.bundled import check_field_of_view
+from dreamsplat.priors2d import BundledImagePrior, ImagePrior
 from dreamsplat.priors3d import BundledCloudPrior, CloudPrior
-from dreamsplat.representations.densify import DensifyConfig
-from dreamsplat.representations.params import LearningRates
+from dreamsplat.representations import QUICK_SPLATS, Splats
 from dreamsplat.world.data.pictures import WORLD_CAMERAS
 
-Background = Literal["black", "white", "random"]
-"""What renderings are composited over; "random" draws a grey per step."""
-
-
-@dataclass(frozen=True)
-class Lift:
-    """From a point cloud to the first Gaussians. Defaults: the official code (method.md 1.3-1.5)."""
-
-    candidates: int = 1_000_000
-    """Points tried in noisy point growing."""
-    radius: float = 0.01
-    """A grown point is nearer than this to a point of the cloud, in the cloud's own units."""
-    colour_jitter: float = 0.2
-    """Largest random brightening of a grown point's colour, per channel."""
-    max_points: int | None = None
-    """Keep at most this many points after growing; None keeps all."""
-    world_scale: float = 1.6
-    """World units per unit of the cloud, applied after growing."""
-    opacity: float = 0.1
-    """Opacity of the first Gaussians."""
-    sh_degree: int = 0
-    """Degree of the spherical harmonics, 0 to 3; above 0 the colour may depend on the direction."""
-
-
-QUICK_RATES = LearningRates(
-    means=2e-3, means_final=1e-3, means_decay_steps=400, sh_dc=0.02, opacities=0.05, scales=0.005, quats=0.005
-)
-"""For 400 steps instead of 1,200, on an object of the unit ball; faster scales turn its surface to fuzz."""
-QUICK_DENSIFY = DensifyConfig(start=99, stop=350, every=100, extent=1.0, grad_threshold=1e-3, max_gaussians=6_000)
-"""Faint Gaussians go at steps 100, 200 and 300; others are added only where fewer than 6,000 are left. With pictures of
-64 px, more make the surface speckled and its shape worse."""
-QUICK_LIFT = Lift(candidates=100_000, radius=0.02, max_points=8192, world_scale=1.0)
-"""Points that two cores can bear."""
+Representation = Splats
 
 
 @dataclass(frozen=True)
@@ -90,29 +57,27 @@ class DreamConfig:
     """Clipping of the loss gradient."""
     cameras: CameraRange = field(default_factory=lambda: WORLD_CAMERAS)
     """Where views are drawn from."""
-    lift: Lift = field(default_factory=lambda: QUICK_LIFT)
-    """From points to Gaussians."""
-    rates: LearningRates = field(default_factory=lambda: QUICK_RATES)
-    """Learning rates."""
-    densify: DensifyConfig = field(default_factory=lambda: QUICK_DENSIFY)
-    """When Gaussians are added and removed."""
+    representation: Representation = field(default_factory=lambda: QUICK_SPLATS)
+    """What is optimised."""
 
     def __post_init__(self) -> None:
         """Check what every run needs."""
         ranges = {"steps": (0, 10**9), "seed": (0, 2**63 - 1), "views": (1, 1000), "render_size": (1, 8192)}
         for name, (least, greatest) in ranges.items():
             if not least <= getattr(self, name) <= greatest:
-                raise InvalidInput(f"{name}: {getattr(self, name)}, expected {least} to {greatest}.")
-        if self.background != "black" and isinstance(self.prior2d, BundledImagePrior | PerfectTeacher):
-            raise InvalidInput(
-                f"background: '{self.background}', but this 2D prior sees colour and alpha over black. Use black."
-            )
-        if self.view_text != "words" and isinstance(self.prior2d, BundledImagePrior | PerfectTeacher):
-            raise InvalidInput(
-                f"view-text: '{self.view_text}', but the words of this 2D prior cannot be mixed. Use words."
-            )
-        if isinstance(self.prior2d, BundledImagePrior):
-            check_field_of_view(self.cameras.fov_y_deg)
+                raise InvalidInput(f"{getattr(self, name)}, expected {least} to {greatest}.", setting=name)
+
+    def check(self) -> None:
+        """Refuse what can be refused without loading a model: the prompt, and settings that do not go together.
+
+        Raises:
+            InvalidInput: naming the setting.
+            FileProblem: if a file that the settings name is missing.
+        """
+        if not self.prompt.strip():
+            raise InvalidInput('empty. Say what to make, for example "a red mushroom".', setting="prompt")
+        self.prior3d.check(self)
+        self.prior2d.check(self)
 
     def to_json(self) -> dict[str, Any]:
         """The config as plain values; unions carry the name of their member under "kind"."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dreamsplat.config import DreamConfig, Lift
+from dreamsplat.config import DreamConfig
 from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import SDS
-from dreamsplat.method.cameras import CameraRange
+from dreamsplat.method.camera_range import CameraRange
 from dreamsplat.method.prompts import NEGATIVE_PROMPT
 from dreamsplat.method.schedule import AnnealedTimes, GradientClip, Times
 from dreamsplat.priors2d import StableDiffusion
 from dreamsplat.priors3d import ShapE
-from dreamsplat.representations.densify import DensifyConfig
-from dreamsplat.representations.params import PAPER_RATES, LearningRates
+from dreamsplat.representations import PAPER_RATES, DensifyConfig, Splats
 
 GAUSSIAN_DREAMER = DreamConfig(
     negative_prompt=NEGATIVE_PROMPT,
@@ -27,9 +26,7 @@ GAUSSIAN_DREAMER = DreamConfig(
     times=Times(),
     clip=GradientClip(),
     cameras=CameraRange(),
-    lift=Lift(),
-    rates=LearningRates(),
-    densify=DensifyConfig(max_gaussians=500_000),
+    representation=Splats(densify=DensifyConfig(max_gaussians=500_000)),
 )
 """The official code's defaults, line by line; the cap on the count is ours."""
 
@@ -37,7 +34,7 @@ PAPER = replace(
     GAUSSIAN_DREAMER,
     loss=SDS(guidance_scale=100.0),
     cameras=CameraRange(elevation_sampling="uniform"),
-    rates=PAPER_RATES,
+    representation=replace(GAUSSIAN_DREAMER.representation, rates=PAPER_RATES),
 )
 """The paper's constants where they differ from the code's."""
 
@@ -49,7 +46,7 @@ FAST = replace(
     prior2d=StableDiffusion(tiny_autoencoder="madebyollin/taesd", tiny_until=0.7, channels_last=True),
     times=AnnealedTimes(),
     cameras=CameraRange(elevation_sampling="sphere", opposite=True),
-    densify=DensifyConfig(start=150, stop=500, max_gaussians=200_000),
+    representation=Splats(densify=DensifyConfig(start=150, stop=500, max_gaussians=200_000)),
 )
 """Ours: under half the arithmetic per step for most of the run, and fewer steps."""
 

@@ -16,9 +16,8 @@ Quaternions are (w, x, y, z). All values are immutable; `.to(device)` and `datac
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor
 
@@ -187,24 +186,32 @@ class Rendering(_TensorValue):
     """[C, N] half of a Gaussian's longest visible extent on the screen, px; 0 where it is culled. No gradient."""
 
 
+Asset = Gaussians
+"""What a run makes: what viewers show and files hold."""
+
+
 @dataclass(frozen=True)
 class Step:
     """What `dream_steps` yields after each stage and each optimisation step."""
 
-    stage: str
-    """"lift" once, when the first Gaussians are there; then "distil"."""
+    stage: Literal["lift", "distil"]
+    """"lift" once, when the representation is there; then "distil"."""
     index: int
     """Optimisation steps done so far, 0 to `total`."""
     total: int
     """Optimisation steps of the whole run."""
-    gaussians: Gaussians
-    """The asset as it stands; detached."""
+    asset: Asset
+    """The asset now; detached."""
     cloud: PointCloud | None
     """The 3D prior's point cloud before growing, world units; at the "lift" stage only."""
     rendering: Rendering | None
     """The renderings that this step optimised, detached; None before the first step."""
     metrics: dict[str, float]
     """Plain numbers for logging: gradient norm, sigma, Gaussian count, ..."""
-    snapshot: Callable[[], dict[str, Tensor]] | None = None
-    """Everything that `dream_steps` needs to go on from here, bit for bit; to be called before the next step is asked
-    for."""
+    snapshot: dict[str, Tensor]
+    """Everything that `dream_steps` needs to go on from here, bit for bit. On the run's device; stays valid."""
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The asset of a run that optimises Gaussians."""
+        return self.asset

@@ -11,8 +11,9 @@ from dreamsplat.guidance import CSD, ISM, SDS, SJC, VSD, Conditions, describe, e
 from dreamsplat.guidance.base import perpendicular
 from dreamsplat.maths.noise import normal_like
 from dreamsplat.method.cameras import make_views
+from dreamsplat.method.noise_levels import sigma_of_time, time_of_sigma
 from dreamsplat.method.prompts import blended_views, opposed_views
-from dreamsplat.priors2d import AbstractParticles, sigma_of_time, time_of_sigma
+from dreamsplat.priors2d import AbstractParticles
 
 MU, SPREAD = 0.8, 0.5
 SIGMAS = torch.tensor([0.05, 0.4, 2.0, 9.0], dtype=torch.float64)

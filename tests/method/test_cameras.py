@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dreamsplat.errors import InvalidInput
-from dreamsplat.method.cameras import CameraRange, make_views, orbit, sample_elevations, sample_views
+from dreamsplat.method.camera_range import CameraRange
+from dreamsplat.method.cameras import make_views, orbit, sample_elevations, sample_views
 from dreamsplat.types import Views
 
 

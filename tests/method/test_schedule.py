@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.method.noise_levels import sigma_of_time, time_of_sigma
 from dreamsplat.method.schedule import AnnealedTimes, GradientClip, Times
-from dreamsplat.priors2d import sigma_of_time, time_of_sigma
 
 
 def test_times_switch_after_step_500_as_in_the_official_code() -> None:

@@ -18,7 +18,7 @@ from tiny_diffusion import save_tiny_autoencoder, save_tiny_stable_diffusion
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.method.cameras import orbit
-from dreamsplat.priors2d.base import sigma_of_time
+from dreamsplat.method.noise_levels import sigma_of_time
 from dreamsplat.priors2d.stable_diffusion import StableDiffusion
 from dreamsplat.priors2d.stable_diffusion.checkpoint import MODELS, find_checkpoint
 from dreamsplat.priors2d.stable_diffusion.network import LatentNetwork, Schedule

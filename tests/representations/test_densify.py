@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dreamsplat.errors import InvalidInput
-from dreamsplat.representations.densify import DensifyConfig, DensifyPlan, ScreenStats, is_due, plan, update_stats
+from dreamsplat.representations import DensifyConfig
+from dreamsplat.representations.densify import DensifyPlan, ScreenStats, is_due, plan, update_stats
 from dreamsplat.types import Cameras, Gaussians
 
 OFFICIAL = DensifyConfig()

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.rotations import covariances, rotation_from_quats
+from dreamsplat.representations import PAPER_RATES, LearningRates
 from dreamsplat.representations.densify import DensifyPlan
-from dreamsplat.representations.params import LEAVES, PAPER_RATES, LearningRates, SplatParams
+from dreamsplat.representations.params import LEAVES, SplatParams
 from dreamsplat.types import Gaussians
 
 

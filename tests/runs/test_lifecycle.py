@@ -345,13 +345,15 @@ def test_the_second_time_it_ends_with_an_error_and_a_valid_asset(tmp_path: Path)
 
 
 def test_an_object_that_vanishes_is_noticed() -> None:
-    fading = replace(CONFIG, rates=replace(CONFIG.rates, opacities=0.0), lift=replace(CONFIG.lift, opacity=0.001))
+    splats = CONFIG.representation
+    faint = replace(splats, rates=replace(splats.rates, opacities=0.0), lift=replace(splats.lift, opacity=0.001))
+    fading = replace(CONFIG, representation=faint)
     with pytest.raises(Diverged, match="nothing is left"):
         list(dream_steps(fading))
 
 
 def test_too_many_gaussians_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dreamsplat.method.divergence.MOST_GAUSSIANS", 200)
+    monkeypatch.setattr("dreamsplat.representations.splat_model.MOST_GAUSSIANS", 200)
     with pytest.raises(Diverged, match="over 200"):
         list(dream_steps(CONFIG))
 

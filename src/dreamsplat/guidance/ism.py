@@ -13,7 +13,8 @@ from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
 from dreamsplat.guidance.conditions import Conditions
 from dreamsplat.guidance.sds import Weighting, weight
 from dreamsplat.maths.noise import normal_like
-from dreamsplat.priors2d.base import AbstractImagePrior, sigma_of_time, time_of_sigma
+from dreamsplat.method.noise_levels import sigma_of_time, time_of_sigma
+from dreamsplat.priors2d.base import AbstractImagePrior
 
 
 @dataclass(frozen=True)

@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
 import torch
 from torch import Generator, Tensor
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.rotations import look_at, wrap_degrees
+from dreamsplat.method.camera_range import CameraRange
 from dreamsplat.types import Cameras, Views, check_shapes
-
-ElevationSampling = Literal["uniform", "sphere", "paper"]
-"""How elevations are drawn from their range: see `sample_elevations`."""
-
-
-@dataclass(frozen=True)
-class CameraRange:
-    """The ranges that training views are drawn from; defaults of GaussianDreamer's official code (method.md 2.1)."""
-
-    elevation_deg: tuple[float, float] = (-10.0, 60.0)
-    """Lowest and highest elevation, in [-90, 90]."""
-    distance: tuple[float, float] = (1.5, 4.0)
-    """Nearest and farthest distance from the origin, world units, > 0."""
-    fov_y_deg: tuple[float, float] = (40.0, 70.0)
-    """Narrowest and widest vertical field of view, in (0, 180); drawn independently of the distance."""
-    elevation_sampling: ElevationSampling = "paper"
-    """How elevations are spread over their range: see `sample_elevations`."""
-    opposite: bool = False
-    """Draw azimuths in pairs that face each other, so that a step sees the object from both sides."""
-
-    def __post_init__(self) -> None:
-        """Check that each range is in order and within what a camera can do."""
-        limits = {"elevation_deg": (-90.0, 90.0), "distance": (1e-6, 1e6), "fov_y_deg": (1e-3, 179.0)}
-        for name, (least, most) in limits.items():
-            low, high = getattr(self, name)
-            if not least <= low <= high <= most:
-                raise InvalidInput(
-                    f"CameraRange.{name}: ({low}, {high}), expected (low, high) with {least} <= low <= high <= {most}."
-                )
-        if self.elevation_sampling not in ("uniform", "sphere", "paper"):
-            raise InvalidInput(
-                f"CameraRange.elevation_sampling: '{self.elevation_sampling}'. Known: uniform, sphere, paper."
-            )
 
 
 def make_views(

@@ -1,21 +1,16 @@
-"""Which device to run on, what to do when its memory is full, and how to share a processor's cores."""
+"""Which device to run on, and how to share a processor's cores."""
 
 from __future__ import annotations
 
 import functools
-import logging
 import os
-from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from threading import Barrier
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 
 from dreamsplat.errors import DeviceUnavailable
-
-_log = logging.getLogger(__name__)
-_Result = TypeVar("_Result")
 
 
 def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -26,49 +21,11 @@ def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceUnavailable(
-            "device: 'cuda' was asked for, but torch finds no CUDA device. Use --device cpu or auto."
+            "'cuda' was requested, but torch finds no CUDA device.", setting="device", advice="Use cpu or auto."
         )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
-
-
-class Batch:
-    """How many samples a step takes: all that were asked for or, once the device's memory was full, half of them."""
-
-    def __init__(self, count: int) -> None:
-        """Begin with `count` samples."""
-        self.count = count
-        self._halved = False
-
-    def state(self) -> torch.Tensor:
-        """[2] the count, and whether it was halved."""
-        return torch.tensor([self.count, int(self._halved)])
-
-    def restore(self, state: torch.Tensor) -> None:
-        """Go on from a `state`."""
-        self.count, self._halved = int(state[0]), bool(state[1])
-
-    def run(self, step: Callable[[int], _Result]) -> _Result:
-        """What `step(count)` returns; if memory runs out, for the first time, of half the count, rounded up.
-
-        Raises:
-            DeviceUnavailable: if that does not fit either.
-        """
-        try:
-            return step(self.count)
-        except torch.OutOfMemoryError:
-            if self._halved or self.count == 1:
-                raise DeviceUnavailable(
-                    f"memory: the device cannot hold {self.count} views per step. Use --vram 8, a smaller "
-                    "--render-size, or --device cpu."
-                ) from None
-        # Outside the handler, where the exception no longer holds the tensors of the step.
-        self._halved, before = True, self.count
-        self.count = (before + 1) // 2
-        torch.cuda.empty_cache()
-        _log.warning("The device's memory is full with %d views per step: going on with %d.", before, self.count)
-        return self.run(step)
 
 
 @functools.cache

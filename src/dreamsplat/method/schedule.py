@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
+from math import inf
+from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Times:
 
     def draw(self, step: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
         """Times [count] for one of `steps` steps, uniform and independent per image, as in the official code."""
+        import torch  # Here and not above: settings are read without waiting for it.
+
         low, high = self.early if step <= self.switch_step else self.late
         return low + (high - low) * torch.rand(count, generator=generator)
 
@@ -63,6 +67,8 @@ class AnnealedTimes:
 
     def draw(self, step: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
         """Times [count] for one of `steps` steps, uniform and independent per image up to the greatest."""
+        import torch
+
         return self.least + (self.greatest(step, steps) - self.least) * torch.rand(count, generator=generator)
 
 
@@ -81,7 +87,14 @@ class GradientClip:
     steps: int = 1000
     """Steps over which the limit grows."""
 
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not (0 < self.first < inf and 0 < self.last < inf):
+            raise InvalidInput(f"first {self.first}, last {self.last}, expected finite limits above 0.", setting="clip")
+        if self.steps < 1:
+            raise InvalidInput(f"{self.steps}, expected at least 1.", setting="clip.steps")
+
     def apply(self, gradient: Tensor, step: int) -> Tensor:
-        """The gradient without non-finite numbers (set to 0), cut to the limit at this step; any shape."""
+        """The gradient cut to the limit at this step; any shape. NaN stays NaN: `check_finite` comes before."""
         limit = self.first + (self.last - self.first) * min(step / self.steps, 1.0)
-        return gradient.nan_to_num(0.0, 0.0, 0.0).clamp(-limit, limit)
+        return gradient.clamp(-limit, limit)

@@ -1,6 +1,6 @@
 """2D diffusion models that judge renderings; a union of their settings is the registry."""
 
-from dreamsplat.priors2d.base import AbstractImagePrior, AbstractParticles, sigma_of_time, time_of_sigma
+from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec, AbstractParticles
 from dreamsplat.priors2d.bundled import BundledImagePrior
 from dreamsplat.priors2d.perfect import PerfectTeacher
 from dreamsplat.priors2d.stable_diffusion import StableDiffusion
@@ -10,11 +10,10 @@ ImagePrior = BundledImagePrior | StableDiffusion | PerfectTeacher
 
 __all__ = [
     "AbstractImagePrior",
+    "AbstractImagePriorSpec",
     "AbstractParticles",
     "BundledImagePrior",
     "ImagePrior",
     "PerfectTeacher",
     "StableDiffusion",
-    "sigma_of_time",
-    "time_of_sigma",
 ]

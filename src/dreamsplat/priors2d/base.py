@@ -2,49 +2,58 @@
 
 Every model, however it was trained, is wrapped as an optimal-denoiser estimate D(z + sigma n; sigma, condition) of a
 clean image z (Karras et al. 2022, eq. 2-3). Timesteps, epsilon- and v-prediction end in the wrappers; the losses in
-`guidance` know only sigma. A time t in [0, 1] is the fraction of the training schedule that the paper's step numbers
-are given in: t = 0.98 is step 980 of 1,000.
+`guidance` know only sigma.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from dreamsplat.errors import InvalidInput
-from dreamsplat.types import Rendering, Views
 
-STEPS = 1000
-BETA_FIRST, BETA_LAST = 0.00085, 0.012
-"""Stable Diffusion's "scaled linear" schedule, which the paper's timesteps refer to (method.md 3.1)."""
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-
-def sigma_of_time(t: Tensor) -> Tensor:
-    """Noise level sigma = sqrt((1 - abar) / abar) [C] of times t [C] in [0, 1] on Stable Diffusion's schedule.
-
-    Between the schedule's steps abar is interpolated linearly in its logarithm.
-    """
-    log_abar = _log_abar()
-    position = (t.double() * STEPS).clamp(0, STEPS - 1)
-    low = position.floor().long().clamp_max(STEPS - 2)
-    abar = torch.lerp(log_abar[low], log_abar[low + 1], position - low).exp()
-    return ((1 - abar) / abar).sqrt().to(t.dtype)
+    from dreamsplat.config import DreamConfig
+    from dreamsplat.types import Rendering, Views
 
 
-def time_of_sigma(sigma: Tensor) -> Tensor:
-    """The time t [C] in [0, 1) of noise levels sigma [C], clamped to the schedule: the inverse of `sigma_of_time`."""
-    log_abar = _log_abar()
-    wanted = -(1 + sigma.double().cpu() ** 2).log()
-    high = torch.searchsorted(-log_abar, -wanted).clamp(1, STEPS - 1)
-    share = (wanted - log_abar[high - 1]) / (log_abar[high] - log_abar[high - 1])
-    return ((high - 1 + share.clamp(0, 1)) / STEPS).to(sigma)
+class AbstractImagePriorSpec(ABC):
+    """Settings of a 2D prior: a frozen dataclass, cheap to make and to compare, that loads the model when asked to."""
 
+    @abstractmethod
+    def load(self, device: torch.device) -> AbstractImagePrior:
+        """The model on a device.
 
-def _log_abar() -> Tensor:
-    betas = torch.linspace(BETA_FIRST**0.5, BETA_LAST**0.5, STEPS, dtype=torch.float64) ** 2
-    return (1 - betas).log().cumsum(0)
+        Raises:
+            FileProblem: if a file is missing, broken or of another kind.
+            MissingDependency: if a package is not installed.
+        """
+
+    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most priors take every run)
+        """Refuse what this prior cannot do in a run, from the settings alone: nothing is loaded.
+
+        Raises:
+            InvalidInput: naming the setting.
+            FileProblem: if a file that the settings name is missing.
+        """
+
+    def sources(self) -> dict[str, str]:
+        """What the model is made of, for the record of a run: name -> hash of a file, or commit of a repository.
+
+        Asked once the model is loaded, so everything it needs is on this machine.
+        """
+        return {}
+
+    def fit_memory(self, config: DreamConfig, gigabytes: int) -> DreamConfig:
+        """The run with the size, batch and precision that fit into so much GPU memory.
+
+        Raises:
+            InvalidInput: if this prior has nothing to choose.
+        """
+        raise InvalidInput(f"vram: {type(self).__name__} needs no fitting. Omit it.")
 
 
 class AbstractImagePrior(ABC):

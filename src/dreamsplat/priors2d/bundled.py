@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.method.devices import one_core_threads
-from dreamsplat.priors2d.base import AbstractImagePrior
+from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec
 from dreamsplat.types import Rendering, Views
 from dreamsplat.world.bundle import IMAGE_WEIGHTS, read_image_model
 from dreamsplat.world.language.captions import parse_caption
 from dreamsplat.world.nets.conditions import WORLD_FOV_Y_DEG, pack_condition
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser
 
+if TYPE_CHECKING:
+    from dreamsplat.config import DreamConfig
+
 ViewConditioning = Literal["camera", "words", "both"]
 """How the view reaches the network: as an exact camera, as the paper's view word in the prompt, or both."""
 
 
 @dataclass(frozen=True)
-class BundledImagePrior:
+class BundledImagePrior(AbstractImagePriorSpec):
     """Settings of the bundled 2D model."""
 
     view: ViewConditioning = "both"
@@ -32,17 +35,39 @@ class BundledImagePrior:
     weights: Path | None = None
     """A weights file of `dreamsplat train-world image`; None takes the one in the package."""
 
+    def check(self, config: DreamConfig) -> None:
+        """See `AbstractImagePriorSpec.check`."""
+        check_world_run(config)
+        check_field_of_view(config.cameras.fov_y_deg)
+
     def load(self, device: torch.device) -> AbstractImagePrior:
         """The model on a device."""
         return _Bundled(read_image_model(self.weights or IMAGE_WEIGHTS).to(device), self.view, device)
+
+
+def check_world_run(config: DreamConfig) -> None:
+    """Refuse what no 2D prior of the bundled world can do in a run."""
+    if config.background != "black":
+        raise InvalidInput(
+            f"'{config.background}', but this 2D prior sees colour and alpha over black.",
+            setting="background", advice="Use black.",
+        )  # fmt: skip
+    if config.view_text != "words":
+        raise InvalidInput(
+            f"'{config.view_text}', but the words of this 2D prior cannot be mixed.",
+            setting="view_text", advice="Use words.",
+        )  # fmt: skip
+    parse_caption(config.prompt)
 
 
 def check_field_of_view(fov_y_deg: Sequence[float]) -> None:
     """Raise InvalidInput unless all fields of view are the one that the bundled model was trained at."""
     if any(abs(fov - WORLD_FOV_Y_DEG) > 1e-3 for fov in fov_y_deg):
         raise InvalidInput(
-            f"cameras.fov-y-deg: {min(fov_y_deg):g} to {max(fov_y_deg):g}, but the bundled 2D model was trained at "
-            f"{WORLD_FOV_Y_DEG:g} degrees only. Use {WORLD_FOV_Y_DEG:g} {WORLD_FOV_Y_DEG:g}."
+            f"{min(fov_y_deg):g} to {max(fov_y_deg):g}, but the bundled 2D model was trained at {WORLD_FOV_Y_DEG:g} "
+            "degrees only.",
+            setting="cameras.fov_y_deg",
+            advice=f"Use {WORLD_FOV_Y_DEG:g} {WORLD_FOV_Y_DEG:g}.",
         )
 
 

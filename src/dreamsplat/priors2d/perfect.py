@@ -11,20 +11,24 @@ the ceiling for any trained model of the same world; it is never a default.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dreamsplat.priors2d.base import AbstractImagePrior
-from dreamsplat.priors2d.bundled import premultiplied, world_image
+from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec
+from dreamsplat.priors2d.bundled import check_world_run, premultiplied, world_image
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians, Rendering, Views
 from dreamsplat.world.language.captions import Caption, parse_caption
 from dreamsplat.world.objects.draw_object import draw_instance
 
+if TYPE_CHECKING:
+    from dreamsplat.config import DreamConfig
+
 
 @dataclass(frozen=True)
-class PerfectTeacher:
+class PerfectTeacher(AbstractImagePriorSpec):
     """Settings of the perfect teacher."""
 
     instances: int = 32
@@ -33,6 +37,10 @@ class PerfectTeacher:
     """Height and width of its pictures, px."""
     seed: int = 1_000_003
     """Seed of its objects."""
+
+    def check(self, config: DreamConfig) -> None:
+        """See `AbstractImagePriorSpec.check`."""
+        check_world_run(config)
 
     def load(self, device: torch.device) -> AbstractImagePrior:
         """The teacher; it works on the CPU, where its pictures are drawn."""

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-from dreamsplat.types import PointCloud
+    from dreamsplat.config import DreamConfig
+    from dreamsplat.types import PointCloud
+
+
+class AbstractCloudPriorSpec(ABC):
+    """Settings of a 3D prior: a frozen dataclass that loads the model when asked to."""
+
+    @abstractmethod
+    def load(self, device: torch.device) -> AbstractCloudPrior:
+        """The model on a device; errors as `AbstractImagePriorSpec.load`."""
+
+    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most priors take every run)
+        """Refuse what this prior cannot do in a run, from the settings alone; see `AbstractImagePriorSpec.check`."""
+
+    def sources(self) -> dict[str, str]:
+        """What the model is made of: name -> hash of a file, or commit; see `AbstractImagePriorSpec.sources`."""
+        return {}
 
 
 class AbstractCloudPrior(ABC):

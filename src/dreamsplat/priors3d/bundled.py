@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from dreamsplat.errors import InvalidInput
-from dreamsplat.priors3d.base import AbstractCloudPrior
+from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
 from dreamsplat.types import PointCloud
 from dreamsplat.world.bundle import VOLUME_WEIGHTS, read_volume_model
 from dreamsplat.world.language.captions import parse_caption
@@ -18,7 +18,7 @@ from dreamsplat.world.nets.shape_denoiser import VolumeDenoiser
 
 
 @dataclass(frozen=True)
-class BundledCloudPrior:
+class BundledCloudPrior(AbstractCloudPriorSpec):
     """Settings of the bundled 3D model."""
 
     points: int = 4096

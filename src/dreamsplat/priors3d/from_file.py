@@ -23,7 +23,7 @@ from dreamsplat.formats.any_ply import Column, Ply, Properties, singles
 from dreamsplat.maths.harmonics import sh_to_rgb
 from dreamsplat.mesh.read import read_mesh
 from dreamsplat.mesh.sample import GREY, Surface, polygon_patch, sample_surface, triangle_areas
-from dreamsplat.priors3d.base import AbstractCloudPrior
+from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
 from dreamsplat.types import PointCloud
 
 UP: dict[str, Literal["y", "z"]] = {".glb": "y", ".gltf": "y", ".obj": "y", ".off": "z", ".ply": "z", ".stl": "z"}
@@ -36,7 +36,7 @@ FAINT = 0.05
 
 
 @dataclass(frozen=True)
-class Points:
+class Points(AbstractCloudPriorSpec):
     """Settings of a start from a file. The prompt says what to make of it; nothing is taken from a 3D model."""
 
     file: Path = Path()

@@ -19,53 +19,11 @@ import torch
 from torch import Tensor
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.representations.splats import DensifyConfig
 from dreamsplat.types import Cameras, Gaussians, check_shapes
 
 SPLIT_SHRINK = 1.6
 """The two children of a split have the parent's scales divided by this. Kerbl et al. 2023, section 5.2."""
-
-
-@dataclass(frozen=True)
-class DensifyConfig:
-    """When to densify and by which thresholds. Defaults: the official code (steps 400, 500, 600, 700 and 800)."""
-
-    start: int = 300
-    """Densify after this step (exclusive)."""
-    stop: int = 900
-    """Densify before this step (exclusive); 0 means never. Statistics are needed only before it."""
-    every: int = 100
-    """Densify at multiples of this step, >= 1."""
-    grad_threshold: float = 2e-4
-    """Grow where the mean screen gradient is at least this: d loss / d centre, in normalised device coordinates."""
-    percent_dense: float = 0.01
-    """Part of `extent` up to which a Gaussian is cloned; a larger one is split."""
-    extent: float = 4.0
-    """Size of the scene, world units: what `percent_dense` and `percent_too_big` refer to."""
-    min_opacity: float = 0.05
-    """Remove Gaussians below this opacity."""
-    percent_too_big: float = 0.1
-    """Part of `extent` above which a Gaussian is removed, once that is on: see `prune_big_after`."""
-    prune_big_after: int = 500
-    """Remove too big Gaussians after this step (exclusive)."""
-    max_gaussians: int | None = None
-    """Cap on the count after growth: only the candidates with the largest gradients grow. None: no cap (official)."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges that would otherwise fail, or silently do nothing, in the middle of a run."""
-        if self.every < 1:
-            raise InvalidInput(f"DensifyConfig: every = {self.every}, expected at least 1 (stop=0 means never).")
-        if self.max_gaussians is not None and self.max_gaussians < 1:
-            raise InvalidInput(f"DensifyConfig: max_gaussians = {self.max_gaussians}, expected at least 1, or None.")
-
-    @property
-    def max_clone_scale(self) -> float:
-        """Largest scale that is cloned instead of split, world units."""
-        return self.percent_dense * self.extent
-
-    @property
-    def max_world_scale(self) -> float:
-        """Largest scale that survives once too big Gaussians are removed, world units."""
-        return self.percent_too_big * self.extent
 
 
 @dataclass(frozen=True)

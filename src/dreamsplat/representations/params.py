@@ -6,8 +6,6 @@ place: each update makes new ones, so that Gaussians handed out earlier stay as 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -17,6 +15,7 @@ from torch.nn.functional import normalize
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.rotations import rotation_from_quats
 from dreamsplat.representations.densify import SPLIT_SHRINK, DensifyPlan
+from dreamsplat.representations.splats import LearningRates
 from dreamsplat.types import Gaussians, check_shapes
 
 LEAVES = {
@@ -35,62 +34,6 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-15
 
 _OPACITY_MARGIN = 1e-6
 """Opacities enter at least this far from 0 and 1, whose logits are infinite."""
-
-
-@dataclass(frozen=True)
-class LearningRates:
-    """Adam step sizes per leaf. Defaults: the official code; `PAPER_RATES` are those printed in the paper."""
-
-    means: float = 2e-4
-    """Of the centres at the first step, world units."""
-    means_final: float = 1e-4
-    """Of the centres from step `means_decay_steps` on; log-linear in between."""
-    means_decay_steps: int = 30_000
-    """Length of that decay, >= 1; the usual 1,200 steps see only its beginning (1.945e-4)."""
-    sh_dc: float = 0.0125
-    """Of the constant colour coefficients."""
-    sh_rest: float = 0.0125 / 20
-    """Of the direction-dependent colour coefficients."""
-    opacities: float = 0.01
-    """Of the logits of the opacities."""
-    scales: float = 0.005
-    """Of the logarithms of the scales."""
-    quats: float = 0.001
-    """Of the quaternions."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        rates = (self.means, self.means_final, self.sh_dc, self.sh_rest, self.opacities, self.scales, self.quats)
-        if (
-            not all(0 <= rate < math.inf for rate in rates)
-            or self.means_decay_steps < 1
-            or (self.means == 0) != (self.means_final == 0)
-        ):
-            raise InvalidInput(
-                f"{self}: expected rates >= 0 that are finite, means and means_final both > 0 or both 0, and "
-                "means_decay_steps >= 1."
-            )
-
-    def slower(self, factor: float) -> LearningRates:
-        """All rates times a factor."""
-        scaled = {f.name: factor * getattr(self, f.name) for f in fields(self) if f.name != "means_decay_steps"}
-        return replace(self, **scaled)
-
-    def at(self, step: int) -> dict[str, float]:
-        """The rate of each leaf after `step` updates."""
-        progress = min(step / self.means_decay_steps, 1.0)
-        return {
-            "means": self.means * (self.means_final / self.means) ** progress if self.means else 0.0,
-            "log_scales": self.scales,
-            "quats": self.quats,
-            "logit_opacities": self.opacities,
-            "sh_dc": self.sh_dc,
-            "sh_rest": self.sh_rest,
-        }
-
-
-PAPER_RATES = LearningRates(means=5e-5, means_final=5e-5, scales=1e-3, quats=1e-2)
-"""GaussianDreamer (Yi et al., CVPR 2024), section 4.1; it names no schedule and no rate for `sh_rest`."""
 
 
 class SplatParams:

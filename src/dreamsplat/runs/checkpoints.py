@@ -51,11 +51,13 @@ def write(run: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{checkpoint.step:07d}.safetensors"
     told = {f.name: getattr(checkpoint, f.name) for f in fields(Checkpoint) if f.name != "state"}
-    told["crc32"] = _crc32(checkpoint.state)
-    contiguous = {name: tensor.contiguous() for name, tensor in checkpoint.state.items()}
+    state = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in checkpoint.state.items()
+    }
+    told["crc32"] = _crc32(state)
     with replacing(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata={"run": json.dumps(told)})
+            save_file(state, temporary, metadata={"run": json.dumps(told)})
         except safetensors.SafetensorError as error:
             raise OSError(str(error)) from error
         with temporary.open("rb+") as file:

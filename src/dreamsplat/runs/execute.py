@@ -15,9 +15,10 @@ from pathlib import Path
 from types import FrameType
 
 from dreamsplat.config import DreamConfig
-from dreamsplat.dream import asset_in, dream_steps
+from dreamsplat.dream import dream_steps
 from dreamsplat.errors import Diverged, DreamsplatError, InvalidInput
 from dreamsplat.files.atomic import remove_leftovers
+from dreamsplat.method.state import asset_in
 from dreamsplat.runs import checkpoints, record
 from dreamsplat.runs.checkpoints import Checkpoint
 from dreamsplat.runs.folder import RunFolder
@@ -116,7 +117,7 @@ def _walk(
     folder: RunFolder, config: DreamConfig, checkpoint: Checkpoint | None, report: Report, every: int, stop: StopRequest
 ) -> None:
     slowed = 0 if checkpoint is None else checkpoint.slowed
-    slower = replace(config, rates=config.rates.slower(0.5**slowed))
+    slower = replace(config, representation=config.representation.slower(0.5**slowed))
     if checkpoint is not None:
         folder.rewind(asset_in(checkpoint.state, config), checkpoint.step, config.steps, checkpoint.seconds)
     for step in dream_steps(slower, None if checkpoint is None else checkpoint.state):
@@ -132,9 +133,8 @@ def _walk(
 
 
 def _keep(folder: RunFolder, config: DreamConfig, every: int, step: Step, slowed: int) -> None:
-    assert step.snapshot is not None, "steps of dream_steps can be kept"
     settings = record.config_sha256(config)
-    checkpoints.write(folder.path, Checkpoint(step.snapshot(), step.index, folder.seconds, slowed, settings))
+    checkpoints.write(folder.path, Checkpoint(step.snapshot, step.index, folder.seconds, slowed, settings))
     record.write(folder.path, config, "running", step.index, folder.seconds, every)
 
 

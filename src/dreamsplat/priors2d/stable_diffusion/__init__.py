@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.hub.fetch import local_folder, require
 from dreamsplat.maths.noise import normal_like
-from dreamsplat.priors2d.base import AbstractImagePrior
+from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec
 from dreamsplat.priors2d.stable_diffusion.checkpoint import Checkpoint, find_checkpoint, read_network
 from dreamsplat.priors2d.stable_diffusion.network import LatentNetwork
 from dreamsplat.priors2d.stable_diffusion.text import encode_prompts
@@ -26,7 +26,7 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
-class StableDiffusion:
+class StableDiffusion(AbstractImagePriorSpec):
     """Settings of Stable Diffusion, of any checkpoint in the format of diffusers."""
 
     model: str | None = None

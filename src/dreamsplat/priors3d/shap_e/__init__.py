@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.hub.fetch import cached, explained, local_folder, missing_files, require
 from dreamsplat.maths.srgb import srgb_to_linear
-from dreamsplat.priors3d.base import AbstractCloudPrior
+from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
 from dreamsplat.priors3d.shap_e.cap3d import read_cap3d
 from dreamsplat.priors3d.shap_e.points import latent_field, mesh_vertices, surface_points
 from dreamsplat.types import PointCloud
@@ -39,7 +39,7 @@ _NOT_IN_SAFETENSORS = {"mesh_decoder.cases", "mesh_decoder.masks"}
 
 
 @dataclass(frozen=True)
-class ShapE:
+class ShapE(AbstractCloudPriorSpec):
     """Settings of Shap-E. Defaults: the official GaussianDreamer code (method.md 1.1-1.2), but OpenAI's own weights."""
 
     model: str | None = None

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dreamsplat.maths.harmonics import rgb_to_sh
 from dreamsplat.maths.neighbours import nearest_neighbours
-from dreamsplat.method.cameras import CameraRange, sample_views
+from dreamsplat.method.camera_range import CameraRange
+from dreamsplat.method.cameras import sample_views
 from dreamsplat.method.prompts import view_word
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians, Views

@@ -1,0 +1,184 @@
+"""Settings of 3D Gaussians as the representation: lift, learning rates, when Gaussians are added and removed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING
+
+from dreamsplat.errors import InvalidInput
+from dreamsplat.representations.base import AbstractRepresentationSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dreamsplat.representations.splat_model import SplatModel
+    from dreamsplat.types import PointCloud
+
+
+@dataclass(frozen=True)
+class Lift:
+    """From a point cloud to the first Gaussians. Defaults: the official code (method.md 1.3-1.5)."""
+
+    candidates: int = 1_000_000
+    """Points tried in noisy point growing."""
+    radius: float = 0.01
+    """A grown point is nearer than this to a point of the cloud, in the cloud's own units."""
+    colour_jitter: float = 0.2
+    """Largest random brightening of a grown point's colour, per channel."""
+    max_points: int | None = None
+    """Keep at most this many points after growing; None keeps all."""
+    world_scale: float = 1.6
+    """World units per unit of the cloud, applied after growing."""
+    opacity: float = 0.1
+    """Opacity of the first Gaussians."""
+    sh_degree: int = 0
+    """Degree of the spherical harmonics, 0 to 3; above 0 the colour may depend on the direction."""
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam step sizes per leaf. Defaults: the official code; `PAPER_RATES` are those printed in the paper."""
+
+    means: float = 2e-4
+    """Of the centres at the first step, world units."""
+    means_final: float = 1e-4
+    """Of the centres from step `means_decay_steps` on; log-linear in between."""
+    means_decay_steps: int = 30_000
+    """Length of that decay, >= 1; the usual 1,200 steps see only its beginning (1.945e-4)."""
+    sh_dc: float = 0.0125
+    """Of the constant colour coefficients."""
+    sh_rest: float = 0.0125 / 20
+    """Of the direction-dependent colour coefficients."""
+    opacities: float = 0.01
+    """Of the logits of the opacities."""
+    scales: float = 0.005
+    """Of the logarithms of the scales."""
+    quats: float = 0.001
+    """Of the quaternions."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        rates = (self.means, self.means_final, self.sh_dc, self.sh_rest, self.opacities, self.scales, self.quats)
+        if (
+            not all(0 <= rate < math.inf for rate in rates)
+            or self.means_decay_steps < 1
+            or (self.means == 0) != (self.means_final == 0)
+        ):
+            raise InvalidInput(
+                f"{self}: expected rates >= 0 that are finite, means and means_final both > 0 or both 0, and "
+                "means_decay_steps >= 1."
+            )
+
+    def slower(self, factor: float) -> LearningRates:
+        """All rates times a factor."""
+        scaled = {f.name: factor * getattr(self, f.name) for f in fields(self) if f.name != "means_decay_steps"}
+        return replace(self, **scaled)
+
+    def at(self, step: int) -> dict[str, float]:
+        """The rate of each leaf after `step` updates."""
+        progress = min(step / self.means_decay_steps, 1.0)
+        return {
+            "means": self.means * (self.means_final / self.means) ** progress if self.means else 0.0,
+            "log_scales": self.scales,
+            "quats": self.quats,
+            "logit_opacities": self.opacities,
+            "sh_dc": self.sh_dc,
+            "sh_rest": self.sh_rest,
+        }
+
+
+PAPER_RATES = LearningRates(means=5e-5, means_final=5e-5, scales=1e-3, quats=1e-2)
+"""GaussianDreamer (Yi et al., CVPR 2024), section 4.1; it names no schedule and no rate for `sh_rest`."""
+
+
+@dataclass(frozen=True)
+class DensifyConfig:
+    """When to densify and by which thresholds. Defaults: the official code (steps 400, 500, 600, 700 and 800)."""
+
+    start: int = 300
+    """Densify after this step (exclusive)."""
+    stop: int = 900
+    """Densify before this step (exclusive); 0 means never. Statistics are needed only before it."""
+    every: int = 100
+    """Densify at multiples of this step, >= 1."""
+    grad_threshold: float = 2e-4
+    """Grow where the mean screen gradient is at least this: d loss / d centre, in normalised device coordinates."""
+    percent_dense: float = 0.01
+    """Part of `extent` up to which a Gaussian is cloned; a larger one is split."""
+    extent: float = 4.0
+    """Size of the scene, world units: what `percent_dense` and `percent_too_big` refer to."""
+    min_opacity: float = 0.05
+    """Remove Gaussians below this opacity."""
+    percent_too_big: float = 0.1
+    """Part of `extent` above which a Gaussian is removed, once that is on: see `prune_big_after`."""
+    prune_big_after: int = 500
+    """Remove too big Gaussians after this step (exclusive)."""
+    max_gaussians: int | None = None
+    """Cap on the count after growth: only the candidates with the largest gradients grow. None: no cap (official)."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges that would otherwise fail, or silently do nothing, in the middle of a run."""
+        if self.every < 1:
+            raise InvalidInput(f"DensifyConfig: every = {self.every}, expected at least 1 (stop=0 means never).")
+        if self.max_gaussians is not None and self.max_gaussians < 1:
+            raise InvalidInput(f"DensifyConfig: max_gaussians = {self.max_gaussians}, expected at least 1, or None.")
+
+    @property
+    def max_clone_scale(self) -> float:
+        """Largest scale that is cloned instead of split, world units."""
+        return self.percent_dense * self.extent
+
+    @property
+    def max_world_scale(self) -> float:
+        """Largest scale that survives once too big Gaussians are removed, world units."""
+        return self.percent_too_big * self.extent
+
+
+@dataclass(frozen=True)
+class Splats(AbstractRepresentationSpec):
+    """3D Gaussians (Kerbl et al. 2023), as GaussianDreamer optimises them. Defaults: the official code."""
+
+    lift: Lift = field(default_factory=Lift)
+    """From points to Gaussians."""
+    rates: LearningRates = field(default_factory=LearningRates)
+    """Learning rates."""
+    densify: DensifyConfig = field(default_factory=DensifyConfig)
+    """When Gaussians are added and removed."""
+
+    def start(self, cloud: PointCloud, generator: torch.Generator) -> SplatModel:
+        """Noisy point growing, colour perturbation, then one Gaussian per point (section 3.2, eq. 4 and 5)."""
+        from dreamsplat.method.lift import grow_points, to_gaussians
+        from dreamsplat.representations.splat_model import SplatModel
+
+        lift = self.lift
+        grown = grow_points(cloud, generator, lift.candidates, lift.radius, lift.colour_jitter, lift.max_points)
+        return SplatModel.from_gaussians(self, to_gaussians(self.in_world(grown), lift.opacity, lift.sh_degree))
+
+    def restore(self, tensors: dict[str, Tensor]) -> SplatModel:
+        """See `AbstractRepresentationSpec.restore`."""
+        from dreamsplat.representations.splat_model import SplatModel
+
+        return SplatModel.from_state_tensors(self, tensors)
+
+    def in_world(self, cloud: PointCloud) -> PointCloud:
+        """The cloud times `lift.world_scale`."""
+        return replace(cloud, xyz=cloud.xyz * self.lift.world_scale)
+
+    def slower(self, factor: float) -> Splats:
+        """The same with all learning rates times a factor."""
+        return replace(self, rates=self.rates.slower(factor))
+
+
+QUICK_RATES = LearningRates(
+    means=2e-3, means_final=1e-3, means_decay_steps=400, sh_dc=0.02, opacities=0.05, scales=0.005, quats=0.005
+)
+"""For 400 steps instead of 1,200, on an object of the unit ball; faster scales turn its surface to fuzz."""
+QUICK_DENSIFY = DensifyConfig(start=99, stop=350, every=100, extent=1.0, grad_threshold=1e-3, max_gaussians=6_000)
+"""Faint Gaussians go at steps 100, 200 and 300; others are added only where fewer than 6,000 are left. With pictures of
+64 px, more make the surface speckled and its shape worse."""
+QUICK_LIFT = Lift(candidates=100_000, radius=0.02, max_points=8192, world_scale=1.0)
+"""Points that two cores can bear."""
+QUICK_SPLATS = Splats(QUICK_LIFT, QUICK_RATES, QUICK_DENSIFY)
+"""For the bundled models, on a laptop's processor; chosen by the quality benchmark (benchmarks/README.md)."""
