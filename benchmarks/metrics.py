@@ -20,8 +20,8 @@ from dreamsplat.method.cameras import orbit
 from dreamsplat.priors2d.bundled import premultiplied
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians
-from dreamsplat.world.language.captions import COLOURS, caption, held_out_pairs, parse_caption, trained_pairs
-from dreamsplat.world.language.palette import CATEGORY_NAMES, COLOUR_NAMES
+from dreamsplat.world.language.captions import caption, held_out_pairs, parse_caption, trained_pairs
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES
 from dreamsplat.world.objects.categories import CATEGORIES
 from dreamsplat.world.objects.draw_object import draw_instance
 
@@ -67,7 +67,7 @@ def score(gaussians: Gaussians, prompt: str, oracle: Oracle, real_objects: int =
 
     fit = verdict.captions()
     first = int(fit.argmax())
-    colour, category = COLOUR_NAMES[first // len(CATEGORIES)], CATEGORY_NAMES[first % len(CATEGORIES)]
+    colour, category = COLOUR_NAMES[first // len(CATEGORY_NAMES)], CATEGORY_NAMES[first % len(CATEGORY_NAMES)]
     alone = (verdict.colour.argmax(1) == asked.colour) & (verdict.category.argmax(1) == asked.category)
     azimuth_right = verdict.azimuth.argmax(1) == azimuth_class(views.azimuth_deg)
     name = CATEGORY_NAMES[asked.category]
@@ -165,10 +165,10 @@ def ordered_pairs() -> list[tuple[str, str]]:
     """
     order = torch.Generator().manual_seed(0)
     pairs: list[tuple[str, str]] = []
-    for turn in range(len(COLOURS)):
-        for category in torch.randperm(len(CATEGORIES), generator=order).tolist():
+    for turn in range(len(COLOUR_NAMES)):
+        for category in torch.randperm(len(CATEGORY_NAMES), generator=order).tolist():
             # 3 shares no factor with the 10 colours, so each category meets each of them once in ten turns.
-            pairs.append((COLOUR_NAMES[(category + 3 * turn) % len(COLOURS)], CATEGORY_NAMES[category]))
+            pairs.append((COLOUR_NAMES[(category + 3 * turn) % len(COLOUR_NAMES)], CATEGORY_NAMES[category]))
     return pairs
 
 

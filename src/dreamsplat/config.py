@@ -15,7 +15,7 @@ from dreamsplat.method.schedule import GradientClip, NoiseTimes, Times
 from dreamsplat.priors2d import BundledImagePrior, ImagePrior
 from dreamsplat.priors3d import BundledCloudPrior, CloudPrior
 from dreamsplat.representations import QUICK_SPLATS, Splats
-from dreamsplat.world.data.pictures import WORLD_CAMERAS
+from dreamsplat.world.camera_range import WORLD_CAMERAS
 
 Representation = Splats
 

@@ -20,8 +20,7 @@ from dreamsplat.evaluate.judge import (
     spoil,
     write_oracle,
 )
-from dreamsplat.world.language.captions import COLOURS
-from dreamsplat.world.objects.categories import CATEGORIES
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES
 
 SHIPPED = Path(__file__).parents[2] / "benchmarks" / "oracle.safetensors"
 
@@ -39,7 +38,7 @@ def test_sectors_are_centred_on_multiples_of_45_degrees() -> None:
 
 def test_a_caption_scores_the_evidence_of_all_views_for_both_its_words() -> None:
     generator = torch.Generator().manual_seed(0)
-    sizes = (len(CATEGORIES), len(COLOURS), 8)
+    sizes = (len(CATEGORY_NAMES), len(COLOUR_NAMES), 8)
     category, colour, azimuth = (torch.randn(3, n, generator=generator).log_softmax(1) for n in sizes)
     fit = Verdict(category, colour, azimuth).captions()
     assert fit.shape == (10, 12)

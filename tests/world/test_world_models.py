@@ -16,7 +16,8 @@ from dreamsplat.priors3d import BundledCloudPrior
 from dreamsplat.render import render
 from dreamsplat.types import PointCloud
 from dreamsplat.world.bundle import read_image_model, weight_hashes, write_image_model
-from dreamsplat.world.data.pictures import WORLD_CAMERAS, draw_pool, paint
+from dreamsplat.world.camera_range import WORLD_CAMERAS
+from dreamsplat.world.data.pictures import draw_pool, paint
 from dreamsplat.world.data.shapes import draw_volumes, encode_pool, fit_code
 from dreamsplat.world.language.captions import Caption, parse_caption
 from dreamsplat.world.nets.camera_features import PosedVolume, ray_points

@@ -25,8 +25,8 @@ from torch.nn import functional
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import replacing
 from dreamsplat.world.data.pictures import RenderPool, draw_pool, paint
-from dreamsplat.world.language.captions import COLOURS
-from dreamsplat.world.language.palette import CATEGORY_NAMES, COLOUR_JITTER, COLOUR_RGB
+from dreamsplat.world.language.palette import COLOUR_JITTER, COLOUR_RGB
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES
 from dreamsplat.world.objects.categories import CATEGORIES
 
 RESOLUTION = 64
@@ -41,7 +41,7 @@ REFERENCE_SEED = ORACLE_SEED + 2
 """Seed of the objects that assets are compared with in shape."""
 
 _WIDTHS = (24, 48, 96, 128)
-_HEADS = (len(CATEGORIES), len(COLOURS), SECTORS)
+_HEADS = (len(CATEGORY_NAMES), len(COLOUR_NAMES), SECTORS)
 _HAS_FRONT = torch.tensor([category.has_front for category in CATEGORIES.values()])
 
 
@@ -220,7 +220,7 @@ def _blurred(z: Tensor, sigma_px: float, reach: int = 4) -> Tensor:
 
 def _draw(pool: RenderPool, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """The pictures of some rows [B] in random colours, any of the ten, and the three true answers [B]."""
-    colour = torch.randint(len(COLOURS), (len(rows),), generator=generator)
+    colour = torch.randint(len(COLOUR_NAMES), (len(rows),), generator=generator)
     rgb = COLOUR_RGB[colour] + COLOUR_JITTER * torch.randn(len(rows), 3, generator=generator)
     z = paint(pool.layers[rows].float() / 255, rgb.clamp(0, 1))
     _, sin, cos, _, _ = pool.camera[rows].unbind(1)

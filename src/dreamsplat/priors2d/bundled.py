@@ -15,8 +15,9 @@ from dreamsplat.method.devices import one_core_threads
 from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec
 from dreamsplat.types import Rendering, Views
 from dreamsplat.world.bundle import IMAGE_WEIGHTS, read_image_model
+from dreamsplat.world.camera_range import WORLD_FOV_Y_DEG
 from dreamsplat.world.language.captions import parse_caption
-from dreamsplat.world.nets.conditions import WORLD_FOV_Y_DEG, pack_condition
+from dreamsplat.world.nets.conditions import pack_condition
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser
 
 if TYPE_CHECKING:

@@ -15,24 +15,17 @@ from torch import Tensor
 
 from dreamsplat.maths.harmonics import rgb_to_sh
 from dreamsplat.maths.neighbours import nearest_neighbours
-from dreamsplat.method.camera_range import CameraRange
 from dreamsplat.method.cameras import sample_views
 from dreamsplat.method.prompts import view_word
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians, Views
-from dreamsplat.world.language.captions import VIEW_WORDS
-from dreamsplat.world.language.palette import CATEGORY_NAMES, draw_colours
-from dreamsplat.world.nets.conditions import WORLD_DISTANCE, WORLD_ELEVATION_DEG, WORLD_FOV_Y_DEG, camera_token
+from dreamsplat.world.camera_range import WORLD_CAMERAS
+from dreamsplat.world.language.palette import draw_colours
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, VIEW_WORDS
+from dreamsplat.world.nets.conditions import camera_token
 from dreamsplat.world.objects.categories import CATEGORIES
 from dreamsplat.world.objects.shapes import Surface, surface_points
 
-WORLD_CAMERAS = CameraRange(
-    elevation_deg=WORLD_ELEVATION_DEG,
-    distance=WORLD_DISTANCE,
-    fov_y_deg=(WORLD_FOV_Y_DEG, WORLD_FOV_Y_DEG),
-    elevation_sampling="uniform",
-)
-"""Where the world's pictures are taken from."""
 SURFACE_POINTS = 8192
 """Points per object: their spacing stays under a pixel up to 128 px."""
 

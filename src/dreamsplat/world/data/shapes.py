@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dreamsplat.world.language.palette import CATEGORY_NAMES, draw_colours
+from dreamsplat.world.language.palette import draw_colours
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES
 from dreamsplat.world.nets.conditions import CONDITION_SIZE
 from dreamsplat.world.nets.shape_code import Volume, VolumeCode, draw_layers, paint_layers, principal_components
 from dreamsplat.world.objects.categories import CATEGORIES

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dreamsplat.world.nets.conditions import WORLD_DISTANCE, WORLD_FOV_Y_DEG
-from dreamsplat.world.objects.categories import CATEGORIES
+from dreamsplat.world.camera_range import WORLD_DISTANCE, WORLD_FOV_Y_DEG
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES
 
 
 class PosedVolume(nn.Module):
@@ -33,7 +33,7 @@ class PosedVolume(nn.Module):
         """
         super().__init__()
         self.grid, self.channels, self.cells = grid, channels, cells
-        self.volumes = nn.Embedding(len(CATEGORIES) + 1, channels * cells**3)
+        self.volumes = nn.Embedding(len(CATEGORY_NAMES) + 1, channels * cells**3)
         self.read = nn.Conv2d(channels * cells, hidden, 1)
         self.out = nn.Conv2d(hidden, out, 3, padding=1)
         nn.init.normal_(self.volumes.weight, std=0.3)

@@ -14,16 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from dreamsplat.types import Views
-from dreamsplat.world.language.captions import COLOURS, VIEW_WORDS, Caption
-from dreamsplat.world.objects.categories import CATEGORIES
+from dreamsplat.world.camera_range import WORLD_DISTANCE
+from dreamsplat.world.language.captions import Caption
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES, VIEW_WORDS
 
 CONDITION_SIZE = 8
-WORLD_DISTANCE = (2.7, 3.3)
-"""Camera distances of the world's renders, world units."""
-WORLD_ELEVATION_DEG = (-10.0, 60.0)
-"""Camera elevations of the world's renders; the paper's range (method.md 2.1)."""
-WORLD_FOV_Y_DEG = 40.0
-"""Vertical field of view of the world's renders: the unit ball just fits."""
 
 
 def _id(index: int | None) -> float:
@@ -84,8 +79,8 @@ class ConditionEncoder(nn.Module):
     def __init__(self, size: int) -> None:
         """Create the tables; `size` is E."""
         super().__init__()
-        self.colour = nn.Embedding(len(COLOURS) + 1, size)
-        self.category = nn.Embedding(len(CATEGORIES) + 1, size)
+        self.colour = nn.Embedding(len(COLOUR_NAMES) + 1, size)
+        self.category = nn.Embedding(len(CATEGORY_NAMES) + 1, size)
         self.view = nn.Embedding(len(VIEW_WORDS) + 1, size)
         self.camera = nn.Linear(17, size)
 

@@ -7,7 +7,8 @@ import torch
 from dreamsplat.types import Gaussians
 from dreamsplat.world.data.pictures import SURFACE_POINTS, surface_gaussians
 from dreamsplat.world.language.captions import Caption
-from dreamsplat.world.language.palette import CATEGORY_NAMES, COLOUR_RGB
+from dreamsplat.world.language.palette import COLOUR_RGB
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES
 from dreamsplat.world.objects.categories import CATEGORIES
 from dreamsplat.world.objects.shapes import Surface, surface_points
 
