@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from dreamsplat.errors import InvalidInput
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +24,17 @@ class AbstractCloudPriorSpec(ABC):
 
     def check(self, config: DreamConfig) -> None:  # noqa: B027 (most priors take every run)
         """Refuse what this prior cannot do in a run, from the settings alone; see `AbstractImagePriorSpec.check`."""
+
+    def from_picture(self, image: Path) -> AbstractCloudPriorSpec:
+        """The same prior, starting from a picture instead of the prompt.
+
+        Raises:
+            InvalidInput: if it cannot.
+        """
+        raise InvalidInput(
+            f"{type(self).__name__} does not start from a picture.",
+            setting="image", advice="Choose another `prior3d`, such as Shap-E.",
+        )  # fmt: skip
 
     def sources(self) -> dict[str, str]:
         """What the model is made of: name -> hash of a file, or commit; see `AbstractImagePriorSpec.sources`."""

@@ -8,6 +8,7 @@ that the network was trained at) instead of 160 to 0.001, and the estimate is cl
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Sequence
@@ -65,6 +66,10 @@ class ShapE(AbstractCloudPriorSpec):
     """Cap3D's fine-tuned text model, a .pth file, put in place of the checkpoint's; the paper uses it."""
     dtype: Literal["auto", "fp16", "fp32"] = "auto"
     """Precision of the diffusion model; auto takes fp16 on a CUDA device and fp32 elsewhere."""
+
+    def from_picture(self, image: Path) -> ShapE:
+        """See `AbstractCloudPriorSpec.from_picture`."""
+        return dataclasses.replace(self, image=image)
 
     def load(self, device: torch.device) -> AbstractCloudPrior:
         """The model on a device.
