@@ -38,8 +38,8 @@ class Generate:
     overwrite: bool = False
     """Allow a folder that is not empty: results of an earlier run in it are replaced, other files stay."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Go on with the run in this folder, which was stopped or killed. It keeps its settings: give no prompt, and no other
-    flag but --checkpoint-every."""
+    """Go on with the run in this folder, which was stopped or killed. It keeps its settings: give no prompt, and no
+    other flag but --checkpoint-every."""
     preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")] = DEFAULT_PRESET
     """Which set of defaults the other flags start from."""
     image: Path | None = None
@@ -66,7 +66,7 @@ def generate(arguments: Sequence[str]) -> int:
     """Make an asset, go on with one (`--resume`), or print the settings (`--dry-run`).
 
     Returns:
-        0; 130 or 143 if Ctrl-C or SIGTERM stopped the run: what was there by then is written.
+        0; 130 or 143 if Ctrl-C or SIGTERM stopped the run, which can be resumed.
     """
     args = parse(arguments)
     if args.resume is None:
@@ -84,11 +84,9 @@ def generate(arguments: Sequence[str]) -> int:
     finished, code = follow(folder, config, checkpoint_every=args.checkpoint_every, resume=again)
     if finished.state == "done":
         print("\n".join(str(path) for path in finished.paths))
-    elif finished.paths:
+    else:
         print(f"Stopped. {folder} holds step {finished.step}. To go on:", file=sys.stderr)
         print(f"  dreamsplat generate --resume {shlex.quote(str(folder))}", file=sys.stderr)
-    else:
-        print("Stopped. There was no result yet.", file=sys.stderr)
     return code
 
 

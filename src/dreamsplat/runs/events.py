@@ -64,7 +64,7 @@ class Finished(AbstractEvent):
     state: Literal["done", "stopped"]
     """Whether it reached its end."""
     paths: tuple[Path, ...]
-    """What a person wants to open; empty if the run was stopped before there was anything."""
+    """What a person wants to open: asset, preview and, at its end, the turntable."""
 
 
 @dataclass(frozen=True)

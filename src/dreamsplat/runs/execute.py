@@ -11,12 +11,12 @@ import torch
 
 from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
-from dreamsplat.errors import Diverged, DreamsplatError, InvalidInput
+from dreamsplat.errors import Diverged, DreamsplatError, FileProblem, InvalidInput
 from dreamsplat.runs import checkpoints
 from dreamsplat.runs.checkpoints import Checkpoint
 from dreamsplat.runs.events import Event, Failed, Finished, Saved, Started, Stepped, Stop, Warned
 from dreamsplat.runs.folder import CONFIG, Pictures, claimed
-from dreamsplat.runs.record import config_sha256
+from dreamsplat.runs.record import config_sha256, read_record
 from dreamsplat.runs.writer import RunWriter
 
 FULL_SIZE = Pictures()
@@ -76,6 +76,8 @@ def _run(writer: RunWriter, start: Checkpoint | None, stop: Stop, resume: bool) 
     if checkpoint is not None:
         writer.resume(checkpoint)
     else:
+        if again and start is None:
+            _check_origin(writer.path)
         checkpoint = None if start is None else _as_start(start, writer.config)
         writer.announce(checkpoint, None if start is None else start.config_sha256)
     yield Started(*_position(writer))
@@ -120,6 +122,19 @@ def _newest_checkpoint(writer: RunWriter) -> Checkpoint | None:
             advice="Restore them, or start another run with the new ones.",
         )
     return checkpoint
+
+
+def _check_origin(folder: Path) -> None:
+    """Refuse to start a run again that began from another run's checkpoint: its settings alone do not repeat it."""
+    try:
+        origin = read_record(folder).start_sha256
+    except FileProblem:  # Nothing is known against it.
+        return
+    if origin is not None:
+        raise FileProblem(
+            f"{folder}: its checkpoints are gone, and it started from a checkpoint of another run.",
+            advice="Start it from that checkpoint again.",
+        )
 
 
 def _as_start(start: Checkpoint, config: DreamConfig) -> Checkpoint:
