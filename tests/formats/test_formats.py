@@ -462,12 +462,17 @@ def test_without_ffmpeg_an_mp4_becomes_a_gif_and_says_so(tmp_path, monkeypatch, 
 
 
 def test_films_without_frames_or_of_an_unknown_kind_are_refused(tmp_path):
-    with pytest.raises(InvalidInput, match="expected \\[T, H, W, 3\\]"):
+    with pytest.raises(InvalidInput, match="a film of 0 frames"):
         write_turntable(torch.zeros(0, 4, 4, 3), tmp_path / "a.gif")
-    with pytest.raises(FileProblem, match="written as .mp4, .webp or .gif"):
+    with pytest.raises(FileProblem, match="Use .mp4, .webp, .gif"):
         write_turntable(frames(2, 4, 4), tmp_path / "a.avi")
-    with pytest.raises(FileProblem, match="cannot be written"):
-        write_turntable(frames(2, 4, 4), tmp_path / "none" / "a.mp4")
+    with pytest.raises(InvalidInput, match=r"frame 0 of shape \[4, 4\], expected \[H, W, 3\]"):
+        write_turntable(torch.zeros(2, 4, 4), tmp_path / "a.gif")
+    with pytest.raises(InvalidInput, match="a film of 5000 x 1 px, expected at most 4096"):
+        write_turntable(torch.zeros(1, 1, 5000, 3), tmp_path / "a.gif")
+    for suffix in (".mp4", ".webp", ".gif"):
+        with pytest.raises(FileProblem, match="cannot be written"):
+            write_turntable(frames(2, 4, 4), tmp_path / "none" / f"a{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if FORMATS[suffix].read])
