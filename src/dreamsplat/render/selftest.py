@@ -20,6 +20,43 @@ Renderer = Callable[[Gaussians, Cameras, Tensor, Tensor], Rendering]
 """Gaussians, cameras, background [C, 3], screen offsets [C, N, 2] px -> images."""
 
 
+def scene(
+    count: int,
+    sh_degree: int = 1,
+    *,
+    spread: float = 0.6,
+    scale: tuple[float, float] = (0.02, 0.2),
+    opacity: tuple[float, float] = (0.05, 0.95),
+    sh: tuple[float, float] = (-2.0, 2.0),
+    dtype: torch.dtype = torch.float32,
+    generator: torch.Generator | None = None,
+) -> Gaussians:
+    """Random Gaussians in a cube around the origin, for tests; everything is uniform.
+
+    Args:
+        count: how many.
+        sh_degree: of their harmonics.
+        spread: half of the cube's side, world units.
+        scale: least and greatest standard deviation, world units.
+        opacity: least and greatest opacity.
+        sh: least and greatest coefficient; those of the default take some colours below 0, where they are cut off.
+        dtype: float32 or float64, which have different values.
+        generator: where they come from; seeded by `count` by default.
+    """
+    source = torch.Generator().manual_seed(count) if generator is None else generator
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=source, dtype=dtype)
+
+    return Gaussians(
+        means=uniform(-spread, spread, 3),
+        scales=uniform(*scale, 3),
+        quats=uniform(-1, 1, 4),
+        opacities=uniform(*opacity),
+        sh=uniform(*sh, (sh_degree + 1) ** 2, 3),
+    )
+
+
 def errors(renderer: Renderer, device: torch.device) -> dict[str, float]:
     """Relative errors, in the L2 norm, against reference.py in float64 on the CPU, by what was compared.
 
@@ -27,9 +64,9 @@ def errors(renderer: Renderer, device: torch.device) -> dict[str, float]:
     with respect to everything that has one.
     """
     with torch.inference_mode(False), torch.enable_grad():  # Whatever the caller happens to sit in.
-        scene, cameras = _scene(), orbit(2, size=32).cameras
-        expected = _images_and_gradients(reference.render, scene.to(torch.float64), cameras.to(torch.float64))
-        received = _images_and_gradients(renderer, scene.to(device), cameras.to(device))
+        seen, cameras = scene(60, 1, spread=0.8, sh=(-0.5, 0.5)), orbit(2, size=32).cameras
+        expected = _images_and_gradients(reference.render, seen.to(torch.float64), cameras.to(torch.float64))
+        received = _images_and_gradients(renderer, seen.to(device), cameras.to(device))
     return {name: float((received[name] - e).norm() / e.norm()) for name, e in expected.items()}
 
 
@@ -38,26 +75,11 @@ def worst(found: dict[str, float]) -> tuple[str, float]:
     return max(found.items(), key=lambda item: inf if isnan(item[1]) else item[1])
 
 
-def _scene() -> Gaussians:
-    generator = torch.Generator().manual_seed(7)
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(60, *shape, generator=generator)
-
-    return Gaussians(
-        means=1.6 * uniform(3) - 0.8,
-        scales=0.02 + 0.1 * uniform(3),
-        quats=uniform(4) - 0.5,
-        opacities=0.1 + 0.8 * uniform(),
-        sh=uniform(4, 3) - 0.5,
-    )
-
-
-def _images_and_gradients(renderer: Renderer, scene: Gaussians, cameras: Cameras) -> dict[str, Tensor]:
-    like = scene.means
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in scene.tensors().items()}
+def _images_and_gradients(renderer: Renderer, gaussians: Gaussians, cameras: Cameras) -> dict[str, Tensor]:
+    like = gaussians.means
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in gaussians.tensors().items()}
     background = like.new_tensor([[0.2, 0.4, 0.6], [0.0, 0.9, 0.1]]).requires_grad_()
-    offsets = like.new_zeros(2, len(scene), 2).requires_grad_()
+    offsets = like.new_zeros(2, len(gaussians), 2).requires_grad_()
     image = renderer(Gaussians(**leaves), cameras, background, offsets)
     images = {"rgb": image.rgb, "alpha": image.alpha, "depth": image.depth}
     generator = torch.Generator().manual_seed(8)
