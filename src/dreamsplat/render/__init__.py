@@ -1,6 +1,6 @@
 """Rendering Gaussians to images: one function, several backends with the same semantics.
 
-`reference.py` is the specification; the other backends are faster and agree with it.
+`reference.py` is the specification; the other backends agree with it and are faster.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Backend(Protocol):
     ) -> Rendering:
         """Render; background is [C, 3], screen_offsets is [C, N, 2] px.
 
-        Shapes, dtypes and devices have been checked. Values are the backend's to check, as `checks.check_values` does,
-        so that one which reads every value anyway need not have them read twice.
+        Shapes, dtypes and devices have been checked. Values are for the backend to check, like `checks.check_values`,
+        so that one which reads every value anyway does not read them twice.
         """
         ...
 
     def available(self) -> tuple[bool, str]:
-        """Whether it can run here, and why."""
+        """Whether it can run here, and why or why not."""
         ...
 
 
@@ -49,9 +49,9 @@ DEVICES = {"cpu": "cpu", "gsplat": "cuda"}
 
 @functools.cache
 def backend_choice(device: torch.device) -> tuple[str, str]:
-    """The backend that `"auto"` takes for tensors on a device, and the reason. Logs it, once per device.
+    """The backend that `"auto"` uses for tensors on a device, and the reason. Logged once per device.
 
-    The device's own kernel, if it runs; else plain torch in tiles, which is faster than the reference everywhere.
+    It is the device's own kernel if that runs; otherwise plain torch in tiles, which always beats the reference.
     """
     name = next((name for name, kind in DEVICES.items() if kind == device.type), None)
     usable, reason = BACKENDS[name].available() if name else (False, f"no faster backend for {device.type}")
@@ -73,19 +73,19 @@ def render(
     """Render N Gaussians from C cameras by front-to-back blending. Kerbl et al. 2023, section 6.
 
     Args:
-        gaussians: What to render; float32 or float64. Gradients flow to all five tensors.
+        gaussians: What to render, float32 or float64. Gradients flow to all five tensors.
         cameras: Pinhole cameras. They get no gradient.
         background: Colour behind the Gaussians. Gets a gradient if it is a tensor that requires one.
-        screen_offsets: Added to the projected centres. Zeros that require a gradient measure how the image moves the
-            Gaussians on screen, which densification needs.
+        screen_offsets: Added to the projected centres. Zeros that require a gradient receive the gradient of the image
+            with respect to positions on screen, which densification needs.
         backend: A key of BACKENDS, or `"auto"`, see `backend_choice`.
 
     Returns:
-        Images with the dtype and device of `gaussians.means`; `"cpu"` and `"gsplat"` compute in float32 all the same.
+        Images with the dtype and device of `gaussians.means`; `"cpu"` and `"gsplat"` compute in float32 in any case.
 
     Raises:
         InvalidInput: for shapes, dtypes, devices or values that cannot be rendered.
-        DeviceUnavailable: when the backend asked for cannot run.
+        DeviceUnavailable: if the requested backend cannot run.
     """
     name = backend_choice(gaussians.means.device)[0] if backend == "auto" else backend
     if name not in BACKENDS:
