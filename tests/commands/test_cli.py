@@ -26,7 +26,7 @@ from dreamsplat.errors import DeviceUnavailable, MissingDependency, UnknownWord
 from dreamsplat.formats import load, save
 from dreamsplat.hub.catalogue import KNOWN_MODELS
 from dreamsplat.presets import PRESETS
-from dreamsplat.render import BACKENDS, DEVICES, Rendering
+from dreamsplat.render import BACKENDS, Rendering
 from dreamsplat.runs import execute, folder
 from dreamsplat.types import PointCloud, Step
 
@@ -502,9 +502,9 @@ def test_every_renderer_that_runs_here_passes_the_self_test(backend):
     usable, reason = BACKENDS[backend].available()
     if not usable:
         pytest.skip(reason)
-    errors = doctor.self_test(backend, torch.device(DEVICES.get(backend, "cpu")))
+    errors = doctor.self_test(backend, torch.device((*BACKENDS[backend].devices, "cpu")[0]))
     assert len(errors) == 8
-    assert max(errors.values()) <= (doctor.gsplat.TOLERANCE if backend == "gsplat" else doctor.TOLERANCE)
+    assert max(errors.values()) <= BACKENDS[backend].tolerance
 
 
 @pytest.mark.parametrize("fault", [1.001, float("nan")])

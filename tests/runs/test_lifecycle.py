@@ -393,7 +393,7 @@ def test_a_configuration_survives_json(name: str) -> None:
 
 @pytest.mark.parametrize("change", [{"steps": "many"}, {"loss": {"kind": "None"}}, {"extra": 1}])
 def test_a_configuration_of_another_version_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match="config|steps"):
+    with pytest.raises(InvalidInput, match=f"^{next(iter(change))}"):
         DreamConfig.from_json(PRESETS["bundled"].to_json() | change)
 
 

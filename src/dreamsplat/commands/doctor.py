@@ -21,7 +21,7 @@ from dreamsplat.errors import MissingDependency
 from dreamsplat.hub.catalogue import KNOWN_MODELS, KnownModel
 from dreamsplat.hub.fetch import cached, require
 from dreamsplat.method.cameras import orbit
-from dreamsplat.render import backend_choice, gsplat, render
+from dreamsplat.render import BACKENDS, backend_choice, gsplat, render
 from dreamsplat.types import Cameras, Gaussians
 from dreamsplat.world.bundle import WEIGHTS, weight_hashes
 
@@ -36,9 +36,6 @@ OPTIONAL_PACKAGES = {
     "gsplat": "gsplat",
 }
 """Distributions that may be missing, and the extra that installs each."""
-TOLERANCE = 1e-4
-"""Largest error that passes: relative, in the L2 norm, against the reference in float64. A float32 renderer reaches
-about 1e-6; the rest is room for a pixel that falls on the other side of the 1/255 threshold. gsplat has its own."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def _report_renderer(device: torch.device) -> bool:
     print(f"renderer      {device}: {name} ({reason})")
     errors = self_test(name, device)
     worst = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
-    allowed = gsplat.TOLERANCE if name == "gsplat" else TOLERANCE
+    allowed = BACKENDS[name].tolerance
     passed = errors[worst] <= allowed
     verdict = "PASS" if passed else "FAIL"
     print(f"self-test     {verdict}: largest relative error {errors[worst]:.1e} ({worst}), allowed {allowed:.0e}")
