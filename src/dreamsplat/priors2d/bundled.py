@@ -19,6 +19,7 @@ from dreamsplat.world.camera_range import WORLD_FOV_Y_DEG
 from dreamsplat.world.language.captions import parse_caption
 from dreamsplat.world.nets.conditions import pack_condition
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser
+from dreamsplat.world.nets.precision import multiplies_bfloat16
 
 if TYPE_CHECKING:
     from dreamsplat.config import DreamConfig
@@ -97,8 +98,7 @@ class _Bundled(AbstractImagePrior):
         self.view = view
         self.device = device
         self.resolution = model.config.resolution
-        # On processors with bfloat16 products the network takes half the time; elsewhere they would be emulated.
-        self.bf16 = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        self.bf16 = multiplies_bfloat16(device)
 
     def encode(self, rendering: Rendering, progress: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         return world_image(rendering, self.resolution)

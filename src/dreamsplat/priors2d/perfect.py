@@ -21,7 +21,7 @@ from dreamsplat.priors2d.bundled import check_world_run, premultiplied, world_im
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians, Rendering, Views
 from dreamsplat.world.language.captions import Caption, parse_caption
-from dreamsplat.world.objects.draw_object import draw_instance
+from dreamsplat.world.objects.draw_object import draw_object
 
 if TYPE_CHECKING:
     from dreamsplat.config import DreamConfig
@@ -71,7 +71,7 @@ class _Perfect(AbstractImagePrior):
         nouns = Caption(caption.colour, caption.category)
         if nouns not in self._objects:
             generator = torch.Generator().manual_seed(self.spec.seed)
-            self._objects[nouns] = [draw_instance(nouns, generator) for _ in range(self.spec.instances)]
+            self._objects[nouns] = [draw_object(nouns, generator) for _ in range(self.spec.instances)]
         return self._objects[nouns]
 
     @torch.no_grad()

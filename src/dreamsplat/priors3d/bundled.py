@@ -13,8 +13,8 @@ from dreamsplat.types import PointCloud
 from dreamsplat.world.bundle import VOLUME_WEIGHTS, read_volume_model
 from dreamsplat.world.language.captions import parse_caption
 from dreamsplat.world.nets.sampling import sample_cloud
-from dreamsplat.world.nets.shape_code import VolumeCode
-from dreamsplat.world.nets.shape_denoiser import VolumeDenoiser
+from dreamsplat.world.nets.shape_code import ShapeCode
+from dreamsplat.world.nets.shape_denoiser import ShapeDenoiser
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class BundledCloudPrior(AbstractCloudPriorSpec):
 
 
 class _Bundled(AbstractCloudPrior):
-    def __init__(self, spec: BundledCloudPrior, model: VolumeDenoiser, code: VolumeCode, device: torch.device) -> None:
+    def __init__(self, spec: BundledCloudPrior, model: ShapeDenoiser, code: ShapeCode, device: torch.device) -> None:
         self.spec, self.model, self.code, self.device = spec, model, code, device
 
     def sample(self, prompt: str, generator: torch.Generator) -> PointCloud:
