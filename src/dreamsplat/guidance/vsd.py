@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
-from dreamsplat.guidance.conditions import Conditions
+from dreamsplat.guidance.base import AbstractLoss, LossState, check_guidance, guided_denoise
 from dreamsplat.guidance.sds import Weighting, weight
 from dreamsplat.maths.noise import normal_like
+from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.method.noise_levels import sigma_of_time
-from dreamsplat.priors2d.base import AbstractImagePrior
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dreamsplat.guidance.conditions import Conditions
+    from dreamsplat.priors2d.base import AbstractImagePrior
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,13 @@ class VSD(AbstractLoss):
     learning_rate: float = 1e-4
     """Of the LoRA, by AdamW."""
 
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_guidance(self.guidance_scale, self.rescale)
+        check_choice("loss.weighting", self.weighting, Weighting)
+        check_range("loss.rank", self.rank, 1, 1024)
+        check_range("loss.learning_rate", self.learning_rate, 0, 1, above=True)
+
     @property
     def needs_negative(self) -> bool:
         """At a scale of 1 the negative estimate cancels."""
@@ -53,6 +64,8 @@ class VSD(AbstractLoss):
         state: LossState = None,
     ) -> Tensor:
         """See `AbstractLoss.grad`. Two network calls, and one training step at noise levels of its own."""
+        import torch  # Here and not above: settings are read without waiting for it.
+
         assert state is not None, "VSD needs the state that its `start` returned"
         s = sigma[:, None, None, None]
         z_noisy = z + s * normal_like(z, generator)
