@@ -10,7 +10,9 @@ from typing import Any, get_args
 import torch
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.hub.fetch import explained, first_available, local_folder, require
+from dreamsplat.hub.explain import explained
+from dreamsplat.hub.fetch import first_available, local_folder
+from dreamsplat.hub.optional import require
 from dreamsplat.priors2d.stable_diffusion.network import Prediction, Schedule
 
 MODELS = (
