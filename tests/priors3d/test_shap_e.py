@@ -374,7 +374,7 @@ def change_config(folder: Path, name: str = "config.json", **changes: Any) -> No
         (_pickled, "has diffusion_pytorch_model.bin instead of prior/*.safetensors, and a pickle can run code"),
         (_cut, "cut off or corrupt"),
         (_wrong_shape, "positional_embedding"),
-        (_one_layer_more, "lacks 16 weights, such as transformer_blocks.2"),
+        (_one_layer_more, "the weights in prior lack transformer_blocks.2"),
         (_wrong_encoder, "width of the encoder and of the prior's condition are 25 and 24"),
         (_other_pipeline, "holds a StableDiffusionPipeline, expected a ShapEPipeline"),
         (_no_index, "has no model_index.json"),

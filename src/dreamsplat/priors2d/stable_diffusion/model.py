@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.hub.fetch import local_folder
+from dreamsplat.hub.networks import read_network
 from dreamsplat.hub.optional import require
 from dreamsplat.maths.noise import normal_like
 from dreamsplat.priors2d.base import AbstractImagePrior
 from dreamsplat.priors2d.stable_diffusion import Precision, StableDiffusion
 from dreamsplat.priors2d.stable_diffusion.adapters import LoraParticles
-from dreamsplat.priors2d.stable_diffusion.checkpoint import Checkpoint, read_network
+from dreamsplat.priors2d.stable_diffusion.checkpoint import TINY_FILES, Checkpoint
 from dreamsplat.priors2d.stable_diffusion.network import LatentNetwork
 from dreamsplat.priors2d.stable_diffusion.text import encode_prompts
 from dreamsplat.types import Rendering, Views
@@ -105,7 +106,7 @@ class LatentDiffusion(AbstractImagePrior):
         return network.to(memory_format=torch.channels_last) if self.spec.channels_last else network
 
     def _read_tiny(self, model: str) -> Any:
-        folder = local_folder(model, None, ("config.json", "*.safetensors"))
+        folder = local_folder(model, None, TINY_FILES)
         tiny: Any = read_network(
             require("diffusers", "diffusion").AutoencoderTiny, model, folder, self.dtype, self.device
         )

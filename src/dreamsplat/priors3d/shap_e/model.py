@@ -9,7 +9,6 @@ that the network was trained at) instead of 160 to 0.001, and the estimate is cl
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.hub.cache import cached, missing_files
 from dreamsplat.hub.explain import explained
 from dreamsplat.hub.fetch import local_folder
+from dreamsplat.hub.networks import read_network, weights_files
 from dreamsplat.hub.optional import require
 from dreamsplat.maths.srgb import srgb_to_linear
 from dreamsplat.priors3d.base import AbstractCloudPrior
@@ -41,21 +40,34 @@ _NOT_IN_SAFETENSORS = {"mesh_decoder.cases", "mesh_decoder.masks"}
 """The table of triangles, which `mesh_vertices` does without."""
 
 
+def find_model(spec: ShapE) -> tuple[str, Path, list[str]]:
+    """The checkpoint's name, its folder, and glob patterns of what is read there; fetched if need be.
+
+    Raises:
+        FileProblem: if it is not available.
+    """
+    model = spec.model or ("openai/shap-e" if spec.image is None else "openai/shap-e-img2img")
+    files = _TEXT_FILES if spec.image is None else _IMAGE_FILES
+    # Copies in half precision are fetched too: openai/shap-e has no others.
+    folder = local_folder(model, spec.revision, files, not_fetched=())
+    return model, folder, [pattern.replace("*renderer", _renderer(folder)) for pattern in files]
+
+
 def load_shap_e(spec: ShapE, device: torch.device) -> AbstractCloudPrior:
     """See `ShapE.load`."""
     require("diffusers", "diffusion")  # before anything is fetched for it
     picture = None if spec.image is None else read_picture(spec.image)
-    model = spec.model or ("openai/shap-e" if picture is None else "openai/shap-e-img2img")
+    model, folder, _ = find_model(spec)
     half = spec.dtype == "fp16" or (spec.dtype == "auto" and device.type == "cuda")
-    folder = _folder(model, spec.revision, _TEXT_FILES if picture is None else _IMAGE_FILES)
+    dtype = torch.float16 if half else torch.float32
     # Networks are made with random weights before they are filled; the caller's randomness must not notice.
     with torch.random.fork_rng(devices=[]), explained(model, spec.revision):
-        pipeline = _load_pipeline(folder, picture is not None, torch.float16 if half else torch.float32)
+        pipeline = _load_pipeline(model, folder, picture is not None, dtype, device)
     if spec.weights is not None:
         prior = pipeline.prior
         tuned = read_cap3d(spec.weights, prior.state_dict(), prior.config.num_attention_heads)
         prior.load_state_dict(tuned, strict=False)
-    return _ShapE(spec, pipeline.to(device), picture, device)
+    return _ShapE(spec, pipeline, picture, device)
 
 
 class _ShapE(AbstractCloudPrior):
@@ -95,20 +107,17 @@ class _ShapE(AbstractCloudPrior):
         return PointCloud(cloud.xyz, srgb_to_linear(cloud.rgb)) if spec.colour == "linear" else cloud
 
 
-def _folder(model: str, revision: str | None, files: list[str]) -> Path:
-    """Where the checkpoint lies, fetched if need be."""
-    if not Path(model).expanduser().is_dir():
-        hub = require("huggingface_hub", "diffusion")
-        snapshot = cached(model, revision)
-        if snapshot is None or missing_files(snapshot, files):
-            # `local_folder` leaves half-precision copies on the hub, but openai/shap-e has no others.
-            with explained(model, revision, files):
-                hub.snapshot_download(model, revision=revision, allow_patterns=files)
-    return local_folder(model, revision, files)
+def _renderer(folder: Path) -> str:
+    """The folder of the renderer that has safetensors."""
+    return "shap_e_renderer" if weights_files(folder / "shap_e_renderer") else "renderer"
 
 
-def _load_pipeline(folder: Path, from_picture: bool, dtype: torch.dtype) -> Any:
+def _load_pipeline(model: str, folder: Path, from_picture: bool, dtype: torch.dtype, device: torch.device) -> Any:
     """A ShapEPipeline or ShapEImg2ImgPipeline; see the module for what is read."""
+
+    def network(kind: Any, part: str, dtype: torch.dtype = dtype) -> Any:
+        return read_network(kind, model, folder / part, dtype, device, _NOT_IN_SAFETENSORS)
+
     diffusers, transformers = require("diffusers", "diffusion"), require("transformers", "diffusion")
     renderer = require("diffusers.pipelines.shap_e.renderer", "diffusion").ShapERenderer
     kind = diffusers.ShapEImg2ImgPipeline if from_picture else diffusers.ShapEPipeline
@@ -118,35 +127,21 @@ def _load_pipeline(folder: Path, from_picture: bool, dtype: torch.dtype) -> Any:
 
     scheduler = diffusers.HeunDiscreteScheduler.from_pretrained(folder, subfolder="scheduler")
     parts: dict[str, Any] = {
-        "prior": _network(diffusers.PriorTransformer, folder, ["prior"], dtype),
+        "prior": network(diffusers.PriorTransformer, "prior"),
         # In full precision, since half cannot hold the positions that its sines of 2^14 periods ask for.
-        "shap_e_renderer": _network(renderer, folder, ["shap_e_renderer", "renderer"], torch.float32),
+        "shap_e_renderer": network(renderer, _renderer(folder), torch.float32),
         "scheduler": diffusers.HeunDiscreteScheduler.from_config(scheduler.config, use_karras_sigmas=True),
     }
     if from_picture:
-        parts["image_encoder"] = _network(transformers.CLIPVisionModel, folder, ["image_encoder"], dtype)
+        parts["image_encoder"] = network(transformers.CLIPVisionModel, "image_encoder")
         parts["image_processor"] = transformers.CLIPImageProcessor.from_pretrained(folder, subfolder="image_processor")
     else:
-        parts["text_encoder"] = _network(transformers.CLIPTextModelWithProjection, folder, ["text_encoder"], dtype)
+        parts["text_encoder"] = network(transformers.CLIPTextModelWithProjection, "text_encoder")
         parts["tokenizer"] = transformers.CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
     _check_fit(folder, parts)
     pipeline = kind(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def _network(kind: Any, folder: Path, names: Sequence[str], dtype: torch.dtype) -> Any:
-    """A part of the checkpoint, from the first of its possible folders that has safetensors."""
-    files = {name: list((folder / name).glob("*.safetensors")) for name in names}
-    name = next(name for name in names if files[name])
-    variant = "fp16" if all(".fp16." in path.name for path in files[name]) else None
-    network, report = kind.from_pretrained(
-        folder, subfolder=name, variant=variant, use_safetensors=True, dtype=dtype, output_loading_info=True
-    )
-    missing = sorted(set(report["missing_keys"]) - _NOT_IN_SAFETENSORS)
-    if missing:
-        raise FileProblem(f"{folder / name}: lacks {len(missing)} weights, such as {missing[0]}. Fetch it again.")
-    return network
 
 
 def _check_fit(folder: Path, parts: dict[str, Any]) -> None:
