@@ -92,7 +92,7 @@ def _show(name: str, numbers: list[float]) -> str:
 
 
 def write_sheets(folder: Path) -> list[Path]:
-    """Contact sheets of a run's assets, 12 to a sheet, 6 azimuths; labels say what the oracle read wrongly."""
+    """Contact sheets of a run's assets, 12 to a sheet, 6 azimuths; labels say what the judge read wrongly."""
     results = read_results(folder)
     views = orbit(AZIMUTHS, size=96)
     paths = []

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from oracles import needs_oracles, node
+from peers import needs_peers, node
 
 from dreamsplat.errors import FileProblem, InvalidInput, MissingDependency
 from dreamsplat.maths.harmonics import rgb_to_sh
@@ -317,7 +317,7 @@ def test_the_front_faces_plus_z_in_the_file(tmp_path):
     assert lines[-1] == "f 1//1 2//2 3//3"
 
 
-@needs_oracles
+@needs_peers
 def test_the_validator_of_gltf_finds_nothing(tmp_path, mesh):
     write_glb(mesh, tmp_path / "a.glb")
     script = """

@@ -12,6 +12,7 @@ from dreamsplat.types import Rendering, Views
 from dreamsplat.world.language.captions import parse_caption
 from dreamsplat.world.nets.conditions import pack_condition
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser
+from dreamsplat.world.nets.precision import multiplies_bfloat16
 
 
 def world_image(rendering: Rendering, resolution: int) -> Tensor:
@@ -38,8 +39,7 @@ class Bundled(AbstractImagePrior):
         self.model = model
         self.view = view
         self.device = device
-        # On processors with bfloat16 products the network takes half the time; elsewhere they would be emulated.
-        self.bf16 = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        self.bf16 = multiplies_bfloat16(device)
 
     def encode(self, rendering: Rendering, progress: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
         """See `AbstractImagePrior.encode`."""

@@ -19,7 +19,7 @@ from dreamsplat.priors2d.perfect import PerfectTeacher
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians, Rendering, Views
 from dreamsplat.world.language.captions import Caption, parse_caption
-from dreamsplat.world.objects.draw_object import draw_instance
+from dreamsplat.world.objects.draw_object import draw_object
 
 
 class Perfect(AbstractImagePrior):
@@ -49,7 +49,7 @@ class Perfect(AbstractImagePrior):
         nouns = Caption(caption.colour, caption.category)
         if nouns not in self._objects:
             generator = torch.Generator().manual_seed(self.spec.seed)
-            self._objects[nouns] = [draw_instance(nouns, generator) for _ in range(self.spec.instances)]
+            self._objects[nouns] = [draw_object(nouns, generator) for _ in range(self.spec.instances)]
         return self._objects[nouns]
 
     @torch.no_grad()

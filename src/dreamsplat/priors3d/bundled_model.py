@@ -10,14 +10,14 @@ from dreamsplat.priors3d.bundled import BundledCloudPrior
 from dreamsplat.types import PointCloud
 from dreamsplat.world.language.captions import parse_caption
 from dreamsplat.world.nets.sampling import sample_cloud
-from dreamsplat.world.nets.shape_code import VolumeCode
-from dreamsplat.world.nets.shape_denoiser import VolumeDenoiser
+from dreamsplat.world.nets.shape_code import ShapeCode
+from dreamsplat.world.nets.shape_denoiser import ShapeDenoiser
 
 
 class Bundled(AbstractCloudPrior):
     """The bundled network on a device."""
 
-    def __init__(self, spec: BundledCloudPrior, model: VolumeDenoiser, code: VolumeCode, device: torch.device) -> None:
+    def __init__(self, spec: BundledCloudPrior, model: ShapeDenoiser, code: ShapeCode, device: torch.device) -> None:
         """Take a network that is on the device already."""
         self.spec, self.model, self.code, self.device = spec, model, code, device
 
