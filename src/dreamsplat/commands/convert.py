@@ -19,7 +19,7 @@ from dreamsplat.formats import FORMATS, load, save
 from dreamsplat.formats.ply import save_points, with_sh_degree
 from dreamsplat.maths.harmonics import sh_to_rgb
 from dreamsplat.mesh import MESH_WRITERS, mesh_of
-from dreamsplat.priors3d.from_file import FAINT
+from dreamsplat.priors3d.cloud_file import FAINT
 from dreamsplat.types import Gaussians, PointCloud
 
 
