@@ -216,7 +216,7 @@ def _check_values(gaussians: Gaussians) -> None:
     """Refuse Gaussians whose raw values would not be finite."""
     problems = {
         "a number is NaN or infinite": not all(
-            bool(getattr(gaussians, name).isfinite().all()) for name in ("means", "scales", "quats", "opacities", "sh")
+            bool(tensor.isfinite().all()) for tensor in gaussians.tensors().values()
         ),
         "a scale is not > 0": bool((gaussians.scales <= 0).any()),
         "an opacity is outside [0, 1]": bool(((gaussians.opacities < 0) | (gaussians.opacities > 1)).any()),
