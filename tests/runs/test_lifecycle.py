@@ -327,7 +327,10 @@ def test_a_run_that_goes_astray_is_set_back_once_with_half_the_rates(tmp_path: P
     CALLS.clear()
     go_on(tmp_path, replace(CONFIG, prior2d=Faulty(resolution=17)))  # type: ignore[arg-type]
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert "step 22: the gradient of the loss holds a number that is not finite" in warning and "step 20 with half" in warning
+    assert (
+        "step 22: the gradient of the loss holds a number that is not finite" in warning
+        and "step 20 with half" in warning
+    )
     newest = checkpoints.read_newest(tmp_path)
     assert newest is not None and (newest.step, newest.slowed) == (40, 1)
     assert records.read(tmp_path)["state"] == "done"
