@@ -5,7 +5,7 @@
     python benchmarks/quality.py --guidance-scale 5 --out runs/scale-5  # one point of a sweep; any --config... flag too
     python benchmarks/quality.py --table runs/quality runs/scale-5      # compare runs
     python benchmarks/quality.py --rescore --out runs/quality           # score the kept assets again
-    python benchmarks/quality.py --train-oracle                         # make the judge anew: minutes
+    python benchmarks/quality.py --train-judge                         # make the judge anew: minutes
 
 A run's folder holds results.jsonl (one line per asset), the assets, run.json (settings, machine, commit), table.md and
 contact sheets. What is measured is written in benchmarks/README.md.
@@ -28,17 +28,18 @@ from metrics import is_held_out, prompts_of, score
 from provenance import provenance
 from report import RESULTS, RUN, Result, read_results, table, write_sheets
 
+from dreamsplat.commands.choices import CHOICES
 from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
 from dreamsplat.evaluate.judge import (
     TEST_SEED,
-    Oracle,
-    OracleTraining,
-    measure_oracle,
-    read_oracle,
-    train_oracle,
-    write_oracle,
+    Judge,
+    JudgeTraining,
+    measure_judge,
+    read_judge,
+    train_judge,
+    write_judge,
 )
 from dreamsplat.files.atomic import replacing
 from dreamsplat.formats import load, save
@@ -49,14 +50,14 @@ from dreamsplat.priors2d.bundled import ViewConditioning
 from dreamsplat.types import Gaussians
 from dreamsplat.world.bundle import IMAGE_WEIGHTS, VOLUME_WEIGHTS, file_hashes
 from dreamsplat.world.language.captions import parse_caption
-from dreamsplat.world.objects.draw_object import draw_instance
+from dreamsplat.world.objects.draw_object import draw_object
 
-ORACLE = Path(__file__).parent / "oracle.safetensors"
+JUDGE = Path(__file__).parent / "judge.safetensors"
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Generate assets for prompts x seeds and score them by the oracle."""
+    """Generate assets for prompts x seeds and score them by the judge."""
 
     out: Path = Path("runs/quality")
     """Folder of the run. Results that it holds already are kept, so a run can be stopped and continued."""
@@ -82,8 +83,8 @@ class Quality:
     """Score the assets in the folder again, generate nothing."""
     table: tuple[Path, ...] = ()
     """Only print the table of these runs."""
-    train_oracle: bool = False
-    """Only train the judge, measure it and write benchmarks/oracle.safetensors."""
+    train_judge: bool = False
+    """Only train the judge, measure it and write benchmarks/judge.safetensors."""
 
     def method(self) -> DreamConfig:
         """The configuration that all assets share."""
@@ -105,10 +106,10 @@ class Quality:
 def main(arguments: list[str]) -> int:
     """Run the benchmark and return the exit code."""
     flags = (tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagCreatePairsOff)
-    args = tyro.cli(Quality, args=arguments, config=flags, description=__doc__)
+    args = tyro.cli(Quality, args=arguments, config=flags, registry=CHOICES, description=__doc__)
     try:
-        if args.train_oracle:
-            make_oracle(ORACLE)
+        if args.train_judge:
+            make_judge(JUDGE)
         elif args.table:
             print(table(args.table))
         else:
@@ -128,7 +129,7 @@ def main(arguments: list[str]) -> int:
 
 def run(args: Quality, command: str) -> None:
     """Generate and score what the folder does not hold yet."""
-    oracle, config = read_oracle(ORACLE), args.method()
+    judge, config = read_judge(JUDGE), args.method()
     open_folder(args.out, args.subject, config, command)
     prompts = prompts_of("all", 12) if args.which == "few" else prompts_of(args.which)
     wanted = [(prompt, seed) for prompt in prompts[: args.limit] for seed in args.seeds]
@@ -140,7 +141,7 @@ def run(args: Quality, command: str) -> None:
         asset, prior = draw_real(prompt, seed) if args.subject == "real" else generate(config, prompt, seed)
         seconds = round(time.monotonic() - began, 1)
         result = keep(args.out, prompt, seed, asset, prior) | {"seconds": seconds}
-        result |= scores(args.out, result, oracle)
+        result |= scores(args.out, result, judge)
         with (args.out / RESULTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(result) + "\n")
         tell(number, len(wanted), result)
@@ -155,7 +156,7 @@ def generate(config: DreamConfig, prompt: str, seed: int) -> tuple[Gaussians, Ga
 
 def draw_real(prompt: str, seed: int) -> tuple[Gaussians, None]:
     """A procedural object that nothing was trained on and nothing is compared with."""
-    return draw_instance(parse_caption(prompt), torch.Generator().manual_seed(TEST_SEED + 1000 + seed)), None
+    return draw_object(parse_caption(prompt), torch.Generator().manual_seed(TEST_SEED + 1000 + seed)), None
 
 
 def keep(folder: Path, prompt: str, seed: int, asset: Gaussians, prior: Gaussians | None) -> Result:
@@ -169,19 +170,19 @@ def keep(folder: Path, prompt: str, seed: int, asset: Gaussians, prior: Gaussian
     return facts | files
 
 
-def scores(folder: Path, result: Result, oracle: Oracle) -> dict[str, Any]:
+def scores(folder: Path, result: Result, judge: Judge) -> dict[str, Any]:
     """The scores of a result's files: "method", and "prior" where it was kept."""
 
     def of(name: str | None) -> dict[str, Any] | None:
-        return dataclasses.asdict(score(load(folder / name), result["prompt"], oracle)) if name else None
+        return dataclasses.asdict(score(load(folder / name), result["prompt"], judge)) if name else None
 
     return {"method": of(result["asset"]), "prior": of(result["prior_asset"])}
 
 
 def rescore(folder: Path) -> None:
     """Score every kept asset again and replace the results."""
-    oracle = read_oracle(ORACLE)
-    results = [result | scores(folder, result, oracle) for result in read_results(folder)]
+    judge = read_judge(JUDGE)
+    results = [result | scores(folder, result, judge) for result in read_results(folder)]
     with replacing(folder / RESULTS) as partial:
         partial.write_text("".join(json.dumps(result) + "\n" for result in results), encoding="utf-8")
 
@@ -236,15 +237,15 @@ def report(folder: Path) -> None:
     print("", text, *write_sheets(folder), sep="\n")
 
 
-def make_oracle(path: Path) -> None:
+def make_judge(path: Path) -> None:
     """Train the judge, write it, and print how often it is right on fresh objects."""
     began = time.monotonic()
-    oracle = train_oracle(OracleTraining(), lambda line: print(line, flush=True))
+    judge = train_judge(JudgeTraining(), lambda line: print(line, flush=True))
     seconds = time.monotonic() - began
-    clean, spoilt = measure_oracle(oracle), measure_oracle(oracle, spoilt=True)
+    clean, spoilt = measure_judge(judge), measure_judge(judge, spoilt=True)
     named = {f"clean: {k}": v for k, v in clean.items()} | {f"spoilt: {k}": v for k, v in spoilt.items()}
     accuracies = {name: round(share, 4) for name, share in named.items()}
-    write_oracle(oracle, path, {"seconds": round(seconds)} | accuracies)
+    write_judge(judge, path, {"seconds": round(seconds)} | accuracies)
     print(json.dumps(accuracies, indent=2), path, sep="\n")
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dreamsplat.assets.draw import draw
+from dreamsplat.assets.sheet import contact_sheet
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats import load
-from dreamsplat.formats.png import contact_sheet, write_png
+from dreamsplat.formats.png import write_png
 from dreamsplat.method.cameras import orbit
 
 RESULTS, RUN = "results.jsonl", "run.json"
@@ -92,7 +93,7 @@ def _show(name: str, numbers: list[float]) -> str:
 
 
 def write_sheets(folder: Path) -> list[Path]:
-    """Contact sheets of a run's assets, 12 to a sheet, 6 azimuths; labels say what the oracle read wrongly."""
+    """Contact sheets of a run's assets, 12 to a sheet, 6 azimuths; labels say what the judge read wrongly."""
     results = read_results(folder)
     views = orbit(AZIMUTHS, size=96)
     paths = []

@@ -89,7 +89,7 @@ KINDS: dict[str, Members] = {
         Members("priors3d", "dreamsplat.priors3d.base:AbstractCloudPriorSpec", {
             "bundled": "dreamsplat.priors3d.bundled:BundledCloudPrior",
             "shap-e": "dreamsplat.priors3d.shap_e:ShapE",
-            "points": "dreamsplat.priors3d.from_file:Points",
+            "points": "dreamsplat.priors3d.from_file:FromFile",
         }),
         Members("representations", "dreamsplat.representations.base:AbstractRepresentationSpec", {
             "splats": "dreamsplat.representations.splats:Splats",
