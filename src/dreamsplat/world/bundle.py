@@ -52,7 +52,9 @@ def read_image_model(path: Path = IMAGE_WEIGHTS) -> ImageDenoiser:
     """
     tensors, sizes = _read(path)
     sizes["channels"] = tuple(sizes["channels"])
-    return _fill(ImageDenoiser(ImageDenoiserSizes(**sizes)), tensors, path)
+    with torch.random.fork_rng(devices=[]):  # It begins with random weights; nobody else's randomness must notice.
+        model = ImageDenoiser(ImageDenoiserSizes(**sizes))
+    return _fill(model, tensors, path)
 
 
 def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[ShapeDenoiser, ShapeCode]:
@@ -60,7 +62,9 @@ def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[ShapeDenoiser, Shape
     tensors, sizes = _read(path)
     code = {k.removeprefix(_CODE): v.float() for k, v in tensors.items() if k.startswith(_CODE)}
     weights = {k: v for k, v in tensors.items() if not k.startswith(_CODE)}
-    return _fill(ShapeDenoiser(ShapeDenoiserSizes(**sizes)), weights, path), ShapeCode(**code)
+    with torch.random.fork_rng(devices=[]):
+        model = ShapeDenoiser(ShapeDenoiserSizes(**sizes))
+    return _fill(model, weights, path), ShapeCode(**code)
 
 
 def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
