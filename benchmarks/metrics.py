@@ -17,7 +17,7 @@ from torch import Tensor
 from dreamsplat.evaluate.judge import REFERENCE_SEED, RESOLUTION, SECTORS, Judge, azimuth_class
 from dreamsplat.maths.rotations import rotation_from_quats
 from dreamsplat.method.cameras import orbit
-from dreamsplat.priors2d.bundled import premultiplied
+from dreamsplat.priors2d.bundled_model import premultiplied
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians
 from dreamsplat.world.language.captions import caption, held_out_pairs, parse_caption, trained_pairs

@@ -52,7 +52,7 @@ class DreamConfig:
     times: NoiseTimes = field(default_factory=lambda: Times(switch_step=160, late=(0.02, 0.4)))
     """Which noise levels are visited when."""
     view_text: ViewText = "words"
-    """How the camera enters the text; the bundled 2D model is told the camera itself and takes words only."""
+    """How the camera enters the text; the bundled 2D model also receives the camera itself, and takes words only."""
     clip: GradientClip = field(default_factory=GradientClip)
     """Clipping of the loss gradient."""
     cameras: CameraRange = field(default_factory=lambda: WORLD_CAMERAS)

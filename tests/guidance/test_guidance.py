@@ -231,7 +231,8 @@ def test_perp_neg_counts_what_is_avoided_only_where_it_is_perpendicular_to_what_
     prior, sigma = DirectedPrior(GaussianPrior()), torch.ones(1, dtype=torch.float64)
     negative, positive = _picture(0, 0, 0), _picture(2, 0, 0)
     away = torch.stack([_picture(5, 3, 0), _picture(7, 0, 0)])  # 7 along the wanted direction counts nothing
-    conditions = Conditions(positive, negative, away, torch.tensor([[-0.5], [-9.0]]))
+    weights = torch.tensor([[-0.5], [-9.0]])
+    conditions = Conditions(positive, negative, tuple(zip(away, weights, strict=True)))
     found = guided_denoise(prior, negative, sigma, conditions, 10.0)
     torch.testing.assert_close(found, 10 * (_picture(2, 0, 0) - 0.5 * _picture(0, 3, 0)))
     assert prior.calls == 1

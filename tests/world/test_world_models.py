@@ -86,7 +86,7 @@ def test_without_a_camera_posed_features_do_not_depend_on_it() -> None:
 
 def test_a_painted_picture_is_the_rendering_of_the_coloured_object() -> None:
     # The pool's layers rely on rendering being linear in colour: check it against a direct rendering.
-    from dreamsplat.priors2d.bundled import premultiplied
+    from dreamsplat.priors2d.bundled_model import premultiplied
     from dreamsplat.world.data.pictures import render_layers, surface_gaussians
     from dreamsplat.world.language.palette import COLOUR_RGB
     from dreamsplat.world.objects.shapes import surface_points

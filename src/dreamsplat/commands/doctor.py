@@ -18,8 +18,9 @@ from torch import Tensor
 import dreamsplat
 from dreamsplat.commands.flags import parse_flags
 from dreamsplat.errors import MissingDependency
+from dreamsplat.hub.cache import cached
 from dreamsplat.hub.catalogue import KNOWN_MODELS, KnownModel
-from dreamsplat.hub.fetch import cached, require
+from dreamsplat.hub.optional import require
 from dreamsplat.method.cameras import orbit
 from dreamsplat.render import backend_choice, gsplat, render
 from dreamsplat.types import Cameras, Gaussians

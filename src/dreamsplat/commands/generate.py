@@ -19,7 +19,7 @@ from dreamsplat.commands.progress import show_progress
 from dreamsplat.config import DreamConfig
 from dreamsplat.errors import InvalidInput
 from dreamsplat.presets import PRESETS, fit_vram
-from dreamsplat.priors3d import Points, ShapE
+from dreamsplat.priors3d import FromFile, ShapE
 from dreamsplat.runs import record
 from dreamsplat.runs.execute import Stopped, carry_out
 from dreamsplat.runs.folder import RunFolder, check_name, open_run
@@ -58,7 +58,7 @@ class Generate(DreamConfig):
     def config(self) -> DreamConfig:
         """The configuration without the flags that only the command line has, once those are carried out."""
         config = DreamConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(DreamConfig)})
-        if isinstance(config.prior3d, Points) and config.prior3d.file != Path():  # A run goes on from anywhere.
+        if isinstance(config.prior3d, FromFile) and config.prior3d.file != Path():  # A run goes on from anywhere.
             config = dataclasses.replace(
                 config, prior3d=dataclasses.replace(config.prior3d, file=config.prior3d.file.absolute())
             )

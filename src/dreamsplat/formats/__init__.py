@@ -87,9 +87,11 @@ def _format_of(path: Path, verb: str) -> Format:
 
 
 def _check_values(gaussians: Gaussians) -> None:
-    fields = {name: getattr(gaussians, name) for name in ("means", "scales", "quats", "opacities", "sh")}
     # As float32, because that is what files hold.
-    rules = {f"{name}: a value is NaN or infinite": torch.isfinite(values.float()) for name, values in fields.items()}
+    rules = {
+        f"{name}: a value is NaN or infinite": torch.isfinite(values.float())
+        for name, values in gaussians.tensors().items()
+    }
     rules["scales: a value is not above 0"] = gaussians.scales > 0
     rules["opacities: a value is outside [0, 1]"] = (gaussians.opacities >= 0) & (gaussians.opacities <= 1)
     rules["quats: a quaternion is 0 0 0 0"] = (gaussians.quats.float() != 0).any(dim=-1)

@@ -68,9 +68,7 @@ def write(gaussians: Gaussians, path: Path) -> None:
     Raises:
         FileProblem: if the file cannot be written.
     """
-    means, scales, quats, opacities, sh = (
-        getattr(gaussians, name).float().cpu().numpy() for name in ("means", "scales", "quats", "opacities", "sh")
-    )
+    means, scales, quats, opacities, sh = (field.float().cpu().numpy() for field in gaussians.tensors().values())
     order = morton_order(means)
     logs = np.log(scales.astype(np.float64).clip(*_SCALE_RANGE))
     ranged = np.concatenate([means, logs, 0.5 + DC * sh[:, 0].astype(np.float64)], axis=1)[order]

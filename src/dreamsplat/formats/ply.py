@@ -17,7 +17,6 @@ The file names no frame of reference: ours has +z up and the front towards -y.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamsplat.errors import InvalidInput
 from dreamsplat.files.atomic import read_bytes, refuse, replacing
 from dreamsplat.types import Gaussians, PointCloud
 
@@ -46,39 +44,17 @@ _TYPES = {
 }  # fmt: skip
 
 
-def write(gaussians: Gaussians, path: Path, sh_degree: int | None = None) -> None:
+def write(gaussians: Gaussians, path: Path) -> None:
     """Write Gaussians as a standard PLY; the same Gaussians always give the same bytes.
-
-    Args:
-        gaussians: what to write.
-        path: the file; an old one is replaced in one step.
-        sh_degree: degree of the harmonics in the file, see `with_sh_degree`; that of the Gaussians by default. Some
-            engines read only degree 3, of 62 numbers per vertex.
 
     Raises:
         FileProblem: if the file cannot be written.
-        InvalidInput: if `sh_degree` is not 0, 1, 2 or 3.
     """
-    if sh_degree is not None:
-        gaussians = with_sh_degree(gaussians, sh_degree)
-    fields = [getattr(gaussians, name).cpu() for name in ("means", "scales", "quats", "opacities", "sh")]
+    fields = [field.cpu() for field in gaussians.tensors().values()]
     blocks = (slice(start, start + _BLOCK) for start in range(0, len(gaussians), _BLOCK))
     tables = (_table(*(field[block].double().numpy() for field in fields)) for block in blocks)
     properties = [f"float {name}" for name in _property_names(3 * (gaussians.sh.shape[1] - 1))]
     _write_vertices(path, len(gaussians), properties, tables)
-
-
-def with_sh_degree(gaussians: Gaussians, degree: int) -> Gaussians:
-    """The same Gaussians with harmonics of another degree: missing coefficients are 0, higher ones are dropped.
-
-    Raises:
-        InvalidInput: if the degree is not 0, 1, 2 or 3.
-    """
-    if degree not in (0, 1, 2, 3):
-        raise InvalidInput(f"sh_degree: {degree}, expected 0, 1, 2 or 3.")
-    kept = gaussians.sh[:, : (degree + 1) ** 2]
-    zeros = kept.new_zeros(len(kept), (degree + 1) ** 2 - kept.shape[1], 3)
-    return dataclasses.replace(gaussians, sh=torch.cat([kept, zeros], dim=1))
 
 
 def _table(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import replacing
-from dreamsplat.formats.png import to_uint8
+from dreamsplat.maths.srgb import to_uint8
 
 _WEBP_QUALITY = 85  # Of 100, as photographs are usually stored.
 

@@ -7,6 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.maths.ranges import check_range
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ class Times:
         for name in ("early", "late"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
-                raise InvalidInput(f"times.{name}: ({low}, {high}), expected 0 < low <= high <= 1.")
+                raise InvalidInput(f"({low}, {high}), expected 0 < low <= high <= 1.", setting=f"times.{name}")
 
     def draw(self, step: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
         """Times [count] for one of `steps` steps, uniform and independent per image, as in the official code."""
@@ -56,8 +57,8 @@ class AnnealedTimes:
         """Check that the times are in order."""
         if not 0 < self.least <= self.last <= self.first <= 1:
             raise InvalidInput(
-                f"times: least {self.least}, last {self.last}, first {self.first}, "
-                "expected 0 < least <= last <= first <= 1."
+                f"least {self.least}, last {self.last}, first {self.first}, expected 0 < least <= last <= first <= 1.",
+                setting="times",
             )
 
     def greatest(self, step: int, steps: int) -> float:
@@ -89,10 +90,9 @@ class GradientClip:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not (0 < self.first < inf and 0 < self.last < inf):
-            raise InvalidInput(f"first {self.first}, last {self.last}, expected finite limits above 0.", setting="clip")
-        if self.steps < 1:
-            raise InvalidInput(f"{self.steps}, expected at least 1.", setting="clip.steps")
+        check_range("clip.first", self.first, 0, inf, above=True)
+        check_range("clip.last", self.last, 0, inf, above=True)
+        check_range("clip.steps", self.steps, 1, inf)
 
     def apply(self, gradient: Tensor, step: int) -> Tensor:
         """The gradient cut to the limit at this step; any shape. NaN stays NaN: `check_finite` comes before."""

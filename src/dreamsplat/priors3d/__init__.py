@@ -2,10 +2,10 @@
 
 from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
 from dreamsplat.priors3d.bundled import BundledCloudPrior
-from dreamsplat.priors3d.from_file import Points
+from dreamsplat.priors3d.from_file import FromFile
 from dreamsplat.priors3d.shap_e import ShapE
 
-CloudPrior = BundledCloudPrior | ShapE | Points
+CloudPrior = BundledCloudPrior | ShapE | FromFile
 """Every 3D prior that a config can name."""
 
-__all__ = ["AbstractCloudPrior", "AbstractCloudPriorSpec", "BundledCloudPrior", "CloudPrior", "Points", "ShapE"]
+__all__ = ["AbstractCloudPrior", "AbstractCloudPriorSpec", "BundledCloudPrior", "CloudPrior", "FromFile", "ShapE"]

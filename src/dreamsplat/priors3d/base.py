@@ -5,7 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from dreamsplat.errors import InvalidInput
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from dreamsplat.config import DreamConfig
@@ -21,6 +25,16 @@ class AbstractCloudPriorSpec(ABC):
 
     def check(self, config: DreamConfig) -> None:  # noqa: B027 (most priors take every run)
         """Refuse what this prior cannot do in a run, from the settings alone; see `AbstractImagePriorSpec.check`."""
+
+    def from_picture(self, image: Path) -> AbstractCloudPriorSpec:
+        """The same prior, started from a picture instead of the prompt.
+
+        Raises:
+            InvalidInput: if it cannot; most priors cannot.
+        """
+        raise InvalidInput(
+            f"{type(self).__name__} does not start from a picture.", setting="image", advice="Use Shap-E as `prior3d`."
+        )
 
     def sources(self) -> dict[str, str]:
         """What the model is made of: name -> hash of a file, or commit; see `AbstractImagePriorSpec.sources`."""

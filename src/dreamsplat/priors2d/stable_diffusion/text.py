@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.hub.fetch import explained, require
-from dreamsplat.priors2d.stable_diffusion.checkpoint import Checkpoint, read_network
+from dreamsplat.hub.explain import explained
+from dreamsplat.hub.networks import read_network
+from dreamsplat.hub.optional import require
+from dreamsplat.priors2d.stable_diffusion.checkpoint import Checkpoint
 
 _log = logging.getLogger(__name__)
 

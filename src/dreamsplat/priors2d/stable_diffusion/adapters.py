@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.hub.fetch import require
+from dreamsplat.hub.optional import require
 from dreamsplat.maths.noise import normal_like
 from dreamsplat.priors2d.base import AbstractParticles
 from dreamsplat.priors2d.stable_diffusion.network import LatentNetwork
