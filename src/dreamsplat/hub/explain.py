@@ -9,6 +9,8 @@ from pathlib import Path
 from dreamsplat.errors import DreamsplatError, FileProblem
 from dreamsplat.hub.cache import cache_folder, cached, is_offline, missing_files
 
+NOT_A_MODEL = 'no such folder, and not a hub id "owner/name" either. Give one of the two.'
+"""The reason for refusing a name that cannot be a model."""
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 """Suffixes of pickled weights, which can run code when they are read."""
 
@@ -76,7 +78,7 @@ def _reason(problem: Exception, model: str, revision: str | None, files: Sequenc
         return any(issubclass(kind, classes) for kind in kinds)
 
     if among(errors.HFValidationError):
-        return 'no such folder, and not a hub id "owner/name" either. Give one of the two.'
+        return NOT_A_MODEL
     if among(errors.GatedRepoError):
         return f"closed until its terms are accepted at https://huggingface.co/{model}; then run `hf auth login`."
     if among(errors.RepositoryNotFoundError):

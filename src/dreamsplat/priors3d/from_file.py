@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import read_start
+from dreamsplat.hub.digests import file_sources
 from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors3d.base import AbstractCloudPriorSpec
 
@@ -73,6 +74,10 @@ class FromFile(AbstractCloudPriorSpec):
         from dreamsplat.priors3d.cloud_file import CloudFile
 
         return CloudFile(self, device)
+
+    def sources(self) -> dict[str, str]:
+        """See `AbstractCloudPriorSpec.sources`."""
+        return file_sources(self.file)
 
     def _check_file(self) -> None:
         if self.file == Path():
