@@ -1,4 +1,4 @@
-"""`dreamsplat generate`: from flags to a run, or on with one that was stopped."""
+"""`dreamsplat generate`: from flags to a run, or to the rest of one that was stopped."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Generate:
     overwrite: bool = False
     """Allow a folder that is not empty: results of an earlier run in it are replaced, other files stay."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Go on with the run in this folder, which was stopped or killed. It keeps its settings: give no prompt, and no other
-    flag but --checkpoint-every."""
+    """Continue the run in this folder, which was stopped or killed. It keeps its settings: omit the prompt, and every
+    other flag but --checkpoint-every."""
     preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")] = DEFAULT_PRESET
     """Which set of defaults the other flags start from."""
     image: Path | None = None
@@ -46,7 +46,7 @@ class Generate:
     vram: int | None = None
     """GPU memory to fit into, GB: 8, 12, 16 or 24. Chooses render size, views and precision (docs/presets.md)."""
     checkpoint_every: int = CHECKPOINT_EVERY
-    """Optimisation steps between checkpoints, from which --resume goes on."""
+    """Optimisation steps between checkpoints, from which --resume continues."""
     dry_run: bool = False
     """Check the settings, print them as JSON and stop. No model is loaded and no folder is needed."""
     config: Annotated[DreamConfig, tyro.conf.arg(name="")]  # Its settings are flags without a prefix.
@@ -62,7 +62,7 @@ class Generate:
 
 
 def generate(arguments: Sequence[str]) -> int:
-    """Make an asset, go on with one (`--resume`), or print the settings (`--dry-run`).
+    """Make an asset, continue one (`--resume`), or print the settings (`--dry-run`).
 
     Returns:
         0; 130 or 143 if Ctrl-C or SIGTERM stopped the run: what was there by then is written.
@@ -84,7 +84,7 @@ def generate(arguments: Sequence[str]) -> int:
     if finished.state == "done":
         print("\n".join(str(path) for path in finished.paths))
     elif finished.paths:
-        print(f"Stopped. {folder} holds step {finished.step}. To go on:", file=sys.stderr)
+        print(f"Stopped. {folder} holds step {finished.step}. To continue:", file=sys.stderr)
         print(f"  dreamsplat generate --resume {shlex.quote(str(folder))}", file=sys.stderr)
     else:
         print("Stopped. There was no result yet.", file=sys.stderr)
@@ -118,12 +118,12 @@ def default_folder(config: DreamConfig) -> Path:
 
 
 def _settings_of(args: Generate) -> DreamConfig:
-    """The settings of the run that goes on."""
+    """The settings of the run to continue."""
     default = Generate(config=PRESETS[DEFAULT_PRESET])
     allowed = replace(default, resume=args.resume, checkpoint_every=args.checkpoint_every, dry_run=args.dry_run)
     if args != allowed:
         raise InvalidInput(
-            "a run goes on with its own settings.", setting="resume",
+            "a run continues with its own settings.", setting="resume",
             advice="Omit the prompt and every flag but `checkpoint_every`.",
         )  # fmt: skip
     assert args.resume is not None, "asked for by its caller"

@@ -96,7 +96,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _sizes(kind: type[_Sizes], sizes: dict[str, Any], path: Path) -> _Sizes:
     try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()})
+        listed: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
+        return kind(**listed)
     except TypeError as error:
         raise FileProblem(f"{path}: weights of another network ({error}).") from error
 
