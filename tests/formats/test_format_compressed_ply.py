@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from damage import assert_usable_or_refused, damaged
-from hypothesis import HealthCheck, given, settings
+from damage import assert_usable_or_refused, damaged, repeatable
+from hypothesis import given
 from hypothesis import strategies as st
 from peers import needs_peers, splat_transform
 from plyfile import PlyData
@@ -290,7 +290,7 @@ def test_ranges_of_plain_scales_and_missing_files_are_refused(tmp_path):
     assert_refused(old_file(tmp_path, position="int"), "'vertex' lacks packed_position, or it is of another type")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@repeatable
 @given(data=st.data())
 def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, random_gaussians, data):
     path = tmp_path / "a.ply"

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from damage import repeatable
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from plyfile import PlyData, PlyElement
@@ -339,7 +340,7 @@ def test_files_longer_than_a_block_keep_every_gaussian_in_its_place(tmp_path, ra
     assert torch.equal(loaded.means, saved.means) and torch.equal(loaded.sh, saved.sh)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@repeatable
 @given(data=st.data())
 def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, data):
     """Flipped, removed and inserted bytes, mostly in the header: never a crash, never a value that cannot be used."""
