@@ -89,8 +89,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _sizes(kind: type[_Sizes], sizes: dict[str, Any], path: Path) -> _Sizes:
+    values: dict[str, Any] = {name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}
     try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()})
+        return kind(**values)
     except TypeError as error:
         raise FileProblem(f"{path}: weights of another network ({error}).") from error
 
