@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dreamsplat.assets.draw import draw
+from dreamsplat.assets.sheet import contact_sheet
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats import load
-from dreamsplat.formats.png import contact_sheet, write_png
+from dreamsplat.formats.png import write_png
 from dreamsplat.method.cameras import orbit
 
 RESULTS, RUN = "results.jsonl", "run.json"

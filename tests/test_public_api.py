@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import dreamsplat
 
 PUBLIC = {
     "PRESETS", "Cameras", "DreamConfig", "Gaussians", "PointCloud", "Rendering", "Step", "Views",
-    "dream", "dream_steps", "load", "orbit", "render", "save",
+    "dream", "dream_steps", "load", "make_views", "orbit", "render", "save",
+    "DeviceUnavailable", "Diverged", "DreamsplatError", "FileProblem", "InvalidInput", "MissingDependency",
+    "UnknownWord",
 }  # fmt: skip
 
 
@@ -27,14 +30,14 @@ def python(program: str) -> str:
 def test_exactly_these_names_are_public():
     assert set(dreamsplat.__all__) == PUBLIC and len(dreamsplat.__all__) == len(PUBLIC)
     assert all(getattr(dreamsplat, name) is not None for name in PUBLIC)
-    assert {name for name in dir(dreamsplat) if not name.startswith("_")} == PUBLIC
+    assert set(dir(dreamsplat)) == PUBLIC
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC - {"PRESETS"}))
 def test_every_public_name_is_documented(name):
     value = getattr(dreamsplat, name)
     assert (inspect.getdoc(value) or "").splitlines()[:1] not in ([], [""])
-    if inspect.isclass(value):
+    if dataclasses.is_dataclass(value):
         source = inspect.getsource(value)
         for field in value.__dataclass_fields__:
             if field in value.__annotations__:
@@ -52,8 +55,8 @@ def test_dream_and_render_are_functions_whatever_was_imported_first(first):
     assert python(program).strip() == str([True] * 4)
 
 
-def test_an_unknown_name_is_an_attribute_error_that_lists_the_public_ones():
-    with pytest.raises(AttributeError, match="no attribute 'generate_asset'. Public names: .*dream"):
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="generate_asset"):
         dreamsplat.generate_asset  # noqa: B018
 
 

@@ -33,7 +33,7 @@ PAPER = replace(
     GAUSSIAN_DREAMER,
     loss=SDS(guidance_scale=100.0),
     cameras=CameraRange(elevation_sampling="uniform"),
-    representation=replace(GAUSSIAN_DREAMER.representation, rates=PAPER_RATES),
+    representation=Splats(rates=PAPER_RATES, densify=DensifyConfig(max_gaussians=500_000)),
 )
 """The paper's constants where they differ from the code's."""
 

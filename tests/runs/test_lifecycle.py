@@ -82,7 +82,7 @@ def died(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("at", [0, 1, 17, 39, 40])
 def test_a_snapshot_goes_on_bit_for_bit(at: int) -> None:
     whole = list(dream_steps(CONFIG))
-    state = next(step for step in dream_steps(CONFIG) if step.index == at).snapshot()  # type: ignore[misc]
+    state = next(step for step in dream_steps(CONFIG) if step.index == at).snapshot
     rest = list(dream_steps(CONFIG, state))
     assert [step.index for step in rest] == list(range(at + 1, 41))
     if rest:
@@ -93,7 +93,7 @@ def test_a_snapshot_goes_on_bit_for_bit(at: int) -> None:
 
 def test_a_snapshot_stays_what_it_was_while_the_run_goes_on() -> None:
     steps = dream_steps(CONFIG)
-    state = next(steps).snapshot()  # type: ignore[misc]
+    state = next(steps).snapshot
     kept = {name: tensor.clone() for name, tensor in state.items()}
     list(steps)
     assert all(torch.equal(state[name], kept[name]) for name in kept)
@@ -327,7 +327,10 @@ def test_a_run_that_goes_astray_is_set_back_once_with_half_the_rates(tmp_path: P
     CALLS.clear()
     go_on(tmp_path, replace(CONFIG, prior2d=Faulty(resolution=17)))  # type: ignore[arg-type]
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert "step 22: the gradient of the loss is not finite" in warning and "step 20 with half" in warning
+    assert (
+        "step 22: the gradient of the loss holds a number that is not finite" in warning
+        and "step 20 with half" in warning
+    )
     newest = checkpoints.read_newest(tmp_path)
     assert newest is not None and (newest.step, newest.slowed) == (40, 1)
     assert records.read(tmp_path)["state"] == "done"
@@ -393,7 +396,7 @@ def test_a_configuration_survives_json(name: str) -> None:
 
 @pytest.mark.parametrize("change", [{"steps": "many"}, {"loss": {"kind": "None"}}, {"extra": 1}])
 def test_a_configuration_of_another_version_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match="config|steps"):
+    with pytest.raises(InvalidInput, match=f"^{next(iter(change))}"):
         DreamConfig.from_json(PRESETS["bundled"].to_json() | change)
 
 

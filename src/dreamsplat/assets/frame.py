@@ -1,4 +1,4 @@
-"""Frames of reference of files: turning Gaussians as a whole, their colours by direction included.
+"""Turning an object as a whole, including its colours by direction, and the frames of reference of files.
 
 Our world is right-handed with +z up and an object's front towards -y. A format whose standard names other axes is
 written through `rotated`; the two rotations below are proper, so nothing is mirrored.
@@ -7,15 +7,17 @@ written through `rotated`; the two rotations below are proper, so nothing is mir
 from __future__ import annotations
 
 from dataclasses import replace
-from math import pi
+from math import cos, inf, isfinite, pi, radians, sin
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dreamsplat.assets.gaussians import Splats
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.harmonics import sh_basis
-from dreamsplat.types import Gaussians, check_shapes
+from dreamsplat.maths.rotations import rotation_from_quats
+from dreamsplat.types import PointCloud, check_shapes
 
 Z_UP_TO_Y_UP = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
 """[3, 3] our world -> +y up, front +z, +x unchanged: glTF, three.js, and what the SPZ authors call RUB."""
@@ -25,10 +27,10 @@ what most splat viewers assume. It is `Z_UP_TO_Y_UP` after half a turn about x, 
 
 
 def rotated(
-    gaussians: Gaussians,
+    splats: Splats,
     rotation: Tensor,  # [3, 3] proper rotation, old world -> new world
-) -> Gaussians:
-    """The same object in turned axes: a camera that turns with it sees the same picture. Keeps dtype and device.
+) -> Splats:
+    """The same Gaussians or points in turned axes: a camera that turns with them sees the same picture.
 
     Raises:
         InvalidInput: if the matrix is not a proper rotation.
@@ -36,14 +38,35 @@ def rotated(
     check_shapes(rotation=(rotation, "3 3"))
     turn = rotation.detach().double().cpu()
     if not torch.allclose(turn @ turn.mT, torch.eye(3, dtype=turn.dtype), atol=1e-5) or torch.linalg.det(turn) < 0:
-        raise InvalidInput(f"rotation: {turn.tolist()} is no proper rotation; expected R R^T = 1 and det R = 1.")
-    colours = sh_rotation(turn, gaussians.sh_degree)
+        raise InvalidInput(f"rotation: {turn.tolist()} is not a proper rotation; expected R R^T = 1 and det R = 1.")
+    if isinstance(splats, PointCloud):
+        return replace(splats, xyz=splats.xyz @ turn.mT.to(splats.xyz))
+    colours = sh_rotation(turn, splats.sh_degree)
     return replace(
-        gaussians,
-        means=gaussians.means @ turn.mT.to(gaussians.means),
-        quats=gaussians.quats @ _left_product(_quat(turn)).mT.to(gaussians.quats),
-        sh=torch.einsum("jk,nkc->njc", colours.to(gaussians.sh), gaussians.sh),
+        splats,
+        means=splats.means @ turn.mT.to(splats.means),
+        quats=splats.quats @ _left_product(_quat(turn)).mT.to(splats.quats),
+        sh=torch.einsum("jk,nkc->njc", colours.to(splats.sh), splats.sh),
     )
+
+
+def turned(splats: Splats, angle_deg: float, axis: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> Splats:
+    """The same Gaussians or points, turned about a line through the origin.
+
+    Args:
+        splats: what to turn.
+        angle_deg: how far, counter-clockwise for somebody towards whom the axis points.
+        axis: direction of the line, of any length but 0; the vertical by default.
+
+    Raises:
+        InvalidInput: if the angle is not finite, or the axis has no direction.
+    """
+    direction = torch.tensor(axis, dtype=torch.float64)
+    length = float(direction.norm())
+    if not (isfinite(angle_deg) and 0 < length < inf):
+        raise InvalidInput(f"turned: {angle_deg} degrees about {axis}, expected finite numbers and an axis not 0 0 0.")
+    half = radians(angle_deg) / 2
+    return rotated(splats, rotation_from_quats(torch.tensor([cos(half), *(sin(half) / length * direction).tolist()])))
 
 
 def sh_rotation(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from dreamsplat.commands.choices import CHOICES
 from dreamsplat.errors import InvalidInput
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def parse_flags(kind: type[T], arguments: Sequence[str], command: str, **setting
         InvalidInput: if an argument is unknown, missing or no value of its kind.
     """
     with flag_errors_in_one_line(command):
-        return tyro.cli(kind, args=arguments, prog=f"dreamsplat {command}", **settings)
+        return tyro.cli(kind, args=arguments, prog=f"dreamsplat {command}", registry=CHOICES, **settings)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamsplat.assets.frame import Z_UP_TO_Y_UP, rotated
+from dreamsplat.assets.gaussians import join
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.checked_json import shown
 from dreamsplat.formats import gltf
@@ -93,7 +94,7 @@ def read(path: Path) -> Gaussians:
     if not parts:
         glb.refuse(f"no Gaussians: none of its meshes in the scene has {_EXTENSION}")
     known = {splats: _read_splats(glb, splats) for splats in dict.fromkeys(splats for splats, _ in parts)}
-    return _together([_placed(glb, known[splats], world) for splats, world in parts])
+    return join(*(_placed(glb, known[splats], world) for splats, world in parts))
 
 
 @dataclass(frozen=True)
@@ -206,13 +207,3 @@ def _placed(glb: gltf.Glb, gaussians: Gaussians, world: NDArray[np.float64]) -> 
     if not bool(means.isfinite().all() and scales.isfinite().all()):
         glb.refuse("a node moves or scales its Gaussians beyond float32; the file is damaged")
     return replace(turned, means=means, scales=scales)
-
-
-def _together(parts: list[Gaussians]) -> Gaussians:
-    """All parts as one; coefficients that a part lacks are 0."""
-    most = max(part.sh.shape[1] for part in parts)
-    sh = [torch.nn.functional.pad(part.sh, (0, 0, 0, most - part.sh.shape[1])) for part in parts]
-    fields = {
-        name: torch.cat([getattr(part, name) for part in parts]) for name in ("means", "scales", "quats", "opacities")
-    }
-    return Gaussians(**fields, sh=torch.cat(sh))

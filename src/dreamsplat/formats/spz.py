@@ -93,9 +93,7 @@ def write(gaussians: Gaussians, path: Path) -> None:
         FileProblem: if the file cannot be written.
         InvalidInput: if a coordinate is 2^23 or more.
     """
-    means, scales, quats, opacities, sh = (
-        getattr(gaussians, name).float().cpu().numpy() for name in ("means", "scales", "quats", "opacities", "sh")
-    )
+    means, scales, quats, opacities, sh = (field.float().cpu().numpy() for field in gaussians.tensors().values())
     bits = fraction_bits(float(np.abs(means).max(initial=0)))
     header = _HEADER.pack(_MAGIC, 3, len(gaussians), gaussians.sh_degree, bits, 0, 0)
     blocks = [

@@ -24,7 +24,7 @@ def check_range(setting: str, value: float, least: float, most: float, above: bo
     if isfinite(value) and least <= value <= most and not (above and value == least):
         return
     low = f"above {least:g}" if above else f"at least {least:g}"
-    expected = f"a finite number {low}" if most == float("inf") else f"{low} and at most {most:g}"
+    expected = f"a finite number, {low}" if most == float("inf") else f"{low} and at most {most:g}"
     raise InvalidInput(f"{value}, expected {expected}.", setting=setting)
 
 

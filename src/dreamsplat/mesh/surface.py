@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import coo_array
 
+from dreamsplat.assets.gaussians import rows
 from dreamsplat.errors import InvalidInput, MissingDependency
 from dreamsplat.mesh.density import MIN_ALPHA, Grid, bounds, density_on, grid_over
 from dreamsplat.types import Gaussians
@@ -75,13 +76,12 @@ def extract_surface(gaussians: Gaussians, settings: SurfaceSettings) -> tuple[ND
 
 def _visible(gaussians: Gaussians) -> Gaussians:
     """The Gaussians that a renderer draws, detached, as float32 on the CPU."""
-    rows = gaussians.opacities >= MIN_ALPHA
-    if not bool(rows.any()):
+    shown = rows(gaussians.detach(), gaussians.opacities >= MIN_ALPHA)
+    if len(shown) == 0:
         raise InvalidInput(
             f"A mesh needs Gaussians that show; none of {len(gaussians)} has an opacity of 1/255 or more."
         )
-    fields = (getattr(gaussians, name)[rows] for name in ("means", "scales", "quats", "opacities", "sh"))
-    return Gaussians(*(field.detach().float().cpu() for field in fields))
+    return shown.to("cpu", torch.float32)
 
 
 def _grid_around_object(gaussians: Gaussians, settings: SurfaceSettings) -> Grid:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from dreamsplat import formats
+from dreamsplat.assets.gaussians import rows, solid_points
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import refuse
-from dreamsplat.formats.any_ply import Column, Ply, Properties, singles
-from dreamsplat.maths.harmonics import sh_to_rgb
+from dreamsplat.formats.any_ply import Column, Ply
+from dreamsplat.formats.ply_header import Properties, singles
 from dreamsplat.mesh.read import read_mesh
 from dreamsplat.mesh.sample import GREY, Surface, polygon_patch, sample_surface, triangle_areas
 from dreamsplat.priors3d.base import AbstractCloudPrior
@@ -25,8 +26,6 @@ from dreamsplat.types import PointCloud
 _RGB = ("red", "green", "blue")
 _FEW_TRIANGLES = 200_000
 """So many triangles may be in a PLY of any size; more of them take at least 4 bytes each, or it is a bomb."""
-FAINT = 0.05
-"""Gaussians of less opacity are not points; the same bound at which the method itself removes them."""
 
 
 class CloudFile(AbstractCloudPrior):
@@ -55,7 +54,7 @@ class CloudFile(AbstractCloudPrior):
             cloud = sample_surface(cloud, count, generator)
         elif count is not None and len(cloud) > count:
             kept = torch.randperm(len(cloud), generator=generator)[:count].sort().values
-            cloud = PointCloud(xyz=cloud.xyz[kept], rgb=cloud.rgb[kept])
+            cloud = rows(cloud, kept)
         if self.spec.colour == "grey":
             cloud = dataclasses.replace(cloud, rgb=torch.full_like(cloud.rgb, GREY))
         return cloud.to(self.device, torch.float32)
@@ -117,13 +116,13 @@ def read_ply(path: Path) -> PointCloud | Surface:
         MissingDependency: if it has a texture, and trimesh is not installed.
     """
     ply = Ply.open(path)
-    kinds = {name: element.properties for name, element in ply.elements.items()}
+    kinds = {name: element.properties for name, element in ply.header.elements.items()}
     properties = kinds.get("vertex", {})
     if not {"x", "y", "z"} <= singles(properties):
         refuse(path, "its header declares no vertices with x, y and z")
     if "f_dc_0" in properties:
-        return _read_gaussians(path)
-    if any(words[:1] == ["TextureFile"] for words in ply.comments):
+        return solid_points(formats.load(path))
+    if any(words[:1] == ["TextureFile"] for words in ply.header.comments):
         return read_mesh(path)
     columns = ply.columns({"vertex": ("x", "y", "z", *_RGB), "face": ("vertex_indices", "vertex_index", *_RGB)})
     vertex, face = columns["vertex"], columns.get("face", {})
@@ -133,13 +132,6 @@ def read_ply(path: Path) -> PointCloud | Surface:
         return PointCloud(xyz=xyz, rgb=torch.full_like(xyz, GREY) if rgb is None else rgb)
     most = max(_FEW_TRIANGLES, len(ply.body) // 4)
     return (polygon_patch(path, xyz, polygons, rgb, _rgb(path, face, kinds["face"]), most),)
-
-
-def _read_gaussians(path: Path) -> PointCloud:
-    """The centres of Gaussians that are not faint, in the colour that they have on average over all sides."""
-    gaussians = formats.load(path)
-    solid = gaussians.opacities >= FAINT
-    return PointCloud(xyz=gaussians.means[solid], rgb=sh_to_rgb(gaussians.sh[solid, 0]).clamp(0, 1))
 
 
 def _stack(columns: dict[str, Column], names: tuple[str, ...]) -> Tensor:

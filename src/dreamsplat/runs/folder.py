@@ -26,11 +26,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dreamsplat.assets.draw import draw, draw_points
+from dreamsplat.assets.draw import Frames, draw, draw_points
+from dreamsplat.assets.sheet import contact_sheet
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import read_bytes, replacing
 from dreamsplat.formats import save
-from dreamsplat.formats.png import contact_sheet, write_png
+from dreamsplat.formats.png import write_png
 from dreamsplat.formats.video import write_turntable
 from dreamsplat.method.cameras import orbit
 from dreamsplat.runs import checkpoints
@@ -117,8 +118,7 @@ class RunFolder:
         """Write the final asset, preview and turntable; returns the paths of what a person wants to open."""
         self.refresh("final")
         assert self._latest is not None, "finish() before the first step"
-        frames = draw(self._latest[0], orbit().cameras)
-        turntable = write_turntable(frames, self.path / "turntable.mp4")
+        turntable = write_turntable(Frames(self._latest[0], orbit().cameras), self.path / "turntable.mp4")
         return [self.path / "asset.ply", self.path / "preview.png", turntable]
 
     def start(self, resolved: str) -> None:

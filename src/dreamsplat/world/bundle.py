@@ -49,7 +49,11 @@ def read_image_model(path: Path = IMAGE_WEIGHTS) -> ImageDenoiser:
         FileProblem: if the file is missing, is not such a model, or was trained on another vocabulary.
     """
     tensors, sizes = _read(path)
-    return _fill(ImageDenoiser(_sizes(ImageDenoiserSizes, sizes, path)), tensors, path)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # Networks start from random weights; the caller's randomness must not notice.
+        model = ImageDenoiser(_sizes(ImageDenoiserSizes, sizes, path))
+    return _fill(model, tensors, path)
 
 
 def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[ShapeDenoiser, ShapeCode]:
@@ -57,7 +61,9 @@ def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[ShapeDenoiser, Shape
     tensors, sizes = _read(path)
     code = {k.removeprefix(_CODE): v.float() for k, v in tensors.items() if k.startswith(_CODE)}
     weights = {k: v for k, v in tensors.items() if not k.startswith(_CODE)}
-    return _fill(ShapeDenoiser(_sizes(ShapeDenoiserSizes, sizes, path)), weights, path), ShapeCode(**code)
+    with torch.random.fork_rng(devices=[]):
+        model = ShapeDenoiser(_sizes(ShapeDenoiserSizes, sizes, path))
+    return _fill(model, weights, path), ShapeCode(**code)
 
 
 def file_hashes(paths: Iterable[Path]) -> dict[str, str]:

@@ -80,9 +80,7 @@ def framing(
 
 def _encode(gaussians: Gaussians) -> tuple[dict[str, object], bytes]:
     """What the viewer must know to decode the tables, and the tables."""
-    means, scales, quats, opacities, sh = (
-        getattr(gaussians, name).double().cpu().numpy() for name in ("means", "scales", "quats", "opacities", "sh")
-    )
+    means, scales, quats, opacities, sh = (field.double().cpu().numpy() for field in gaussians.tensors().values())
     quats = quats / np.linalg.norm(quats, axis=1, keepdims=True)
     quats = np.where(quats[:, :1] < 0, -quats, quats)  # q and -q are one rotation: one sign halves the steps of w.
     wide = np.concatenate([np.log(scales), quats, opacities[:, None], sh[:, 0]], axis=1)

@@ -51,9 +51,7 @@ def write(gaussians: Gaussians, path: Path) -> None:
     Raises:
         FileProblem: if the file cannot be written.
     """
-    means, scales, quats, opacities, sh = (
-        getattr(gaussians, name).float().cpu().numpy() for name in ("means", "scales", "quats", "opacities", "sh")
-    )
+    means, scales, quats, opacities, sh = (field.float().cpu().numpy() for field in gaussians.tensors().values())
     order = morton_order(means)
     logs = np.sign(means[order]) * np.log1p(np.abs(means[order].astype(np.float64)))
     low, high = (logs.min(axis=0), logs.max(axis=0)) if len(logs) else (np.zeros(3), np.zeros(3))

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dreamsplat.formats.png import contact_sheet, write_png
+from dreamsplat.assets.sheet import contact_sheet
+from dreamsplat.formats.png import write_png
 from dreamsplat.method.cameras import make_views
 from dreamsplat.method.lift import to_gaussians
 from dreamsplat.render import render

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dreamsplat.assets.gaussians import rows
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.harmonics import DC
 from dreamsplat.method.cameras import make_views
@@ -55,7 +56,7 @@ def prune(gaussians: Gaussians, count: int) -> Pruned:
         raise InvalidInput(f"prune: count {count}, expected at least 1.")
     if count >= len(gaussians):
         return Pruned(gaussians, math.inf)
-    kept = _rows(gaussians, _most_important_first(gaussians)[:count])
+    kept = _kept(gaussians, _most_important_first(gaussians)[:count])
     return Pruned(kept, picture_psnr(gaussians, kept))
 
 
@@ -86,7 +87,7 @@ def prune_to_size(
         # In proportion, which is at once right where all take the same bytes; else halving in between narrows it down.
         share = 0.5 if step % 2 else (aim - fits_bytes) / (over_bytes - fits_bytes)
         guess = min(max(fits + int((over - fits) * share), fits + 1), over - 1)
-        if (size := size_of(_rows(gaussians, order[:guess]))) <= limit_bytes:
+        if (size := size_of(_kept(gaussians, order[:guess]))) <= limit_bytes:
             fits, fits_bytes = guess, size
         else:
             over, over_bytes = guess, size
@@ -94,7 +95,7 @@ def prune_to_size(
         raise InvalidInput(
             f"a file of one Gaussian takes {over_bytes} bytes, expected at most {limit_bytes}; allow more."
         )
-    kept = _rows(gaussians, order[:fits])
+    kept = _kept(gaussians, order[:fits])
     return Pruned(kept, picture_psnr(gaussians, kept))
 
 
@@ -139,10 +140,9 @@ def _most_important_first(gaussians: Gaussians) -> Tensor:
     return importance(whole, _cameras(whole.means)).argsort(descending=True, stable=True)
 
 
-def _rows(gaussians: Gaussians, index: Tensor) -> Gaussians:
+def _kept(gaussians: Gaussians, index: Tensor) -> Gaussians:
     """The Gaussians at these places, in their old order."""
-    index = index.sort().values
-    return Gaussians(**{name: values[index] for name, values in vars(gaussians).items()})
+    return rows(gaussians, index.sort().values)
 
 
 def _ball(gaussians: Gaussians) -> tuple[Tensor, float]:
