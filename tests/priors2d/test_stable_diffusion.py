@@ -572,6 +572,24 @@ def test_later_steps_leave_the_state_of_particles_as_it_was(prior, generator):
     assert all(torch.equal(state[name], tensor) and not state[name].requires_grad for name, tensor in before.items())
 
 
+def test_a_step_that_ran_out_of_memory_leaves_no_gradient_to_the_next(prior, generator, monkeypatch):
+    z, text = noisy(generator), prior.embed(PROMPTS, views())
+    particles = prior.particles(rank=4, learning_rate=1e-2)
+    before = particles.state_tensors()
+
+    def after_learning() -> Tensor:
+        particles.learn(z, SIGMA, text, torch.Generator().manual_seed(6))
+        return particles.denoise(z, SIGMA, text)
+
+    expected = after_learning()
+    particles.load_state_tensors(before)
+    with monkeypatch.context() as full, pytest.raises(torch.OutOfMemoryError):
+        full.setattr(torch, "stack", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+        after_learning()
+    particles.load_state_tensors(before)
+    assert torch.equal(after_learning(), expected)
+
+
 def test_particles_learn_what_they_are_shown(prior, generator):
     z, text = torch.full((2, 4, 8, 8), 0.7), prior.embed(PROMPTS, views())
     particles = prior.particles(rank=4, learning_rate=2e-2)

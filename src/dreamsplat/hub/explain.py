@@ -22,7 +22,7 @@ def explained(model: str, revision: str | None = None, files: Sequence[str] = ()
     Args:
         model: A folder, or a hub id "owner/name".
         revision: Branch, tag or commit of the hub id.
-        files: Glob patterns of what is read; with a model that is not in the cache, they are named as missing.
+        files: Glob patterns of what is read, named as missing if the model is not in the cache.
 
     Raises:
         FileProblem: instead of every OSError, wrong shape, broken file and unknown repository.

@@ -53,15 +53,15 @@ class LoraParticles(AbstractParticles):
         """See `AbstractParticles.learn`. A step whose gradient overflows is skipped."""
         noise = normal_like(z, generator)
         z_noisy = z + sigma[:, None, None, None] * noise
+        self.optimizer.zero_grad()  # also of a step that ran out of memory half way
         with self._switched_on(), torch.enable_grad():
             output = self.network.output(z_noisy, sigma, condition)
             loss = (output - self.network.schedule.target(z, noise, sigma)).square().mean()
-            # The gradient of a mean over so many numbers would vanish in fp16, so it is taken of the sum.
+            # The gradient of a mean over so many numbers would vanish in fp16, so the gradient of the sum is taken.
             (loss * z.numel()).backward()
             gradients = [w.grad.div_(z.numel()) for w in self.weights.values() if w.grad is not None]
             if torch.stack([g.abs().max() for g in gradients]).isfinite().all():
                 self.optimizer.step()
-            self.optimizer.zero_grad()
         return float(loss.detach())
 
     def state_tensors(self) -> dict[str, Tensor]:
