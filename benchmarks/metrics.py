@@ -1,7 +1,7 @@
 """What an asset is worth, in numbers: is it what the caption says, in that colour, in that shape, from every side?
 
 Every asset is seen from 8 azimuths, 45 degrees apart, at elevation 15, distance 3, field of view 40 and 64 px, and
-judged by the judge (`dreamsplat.evaluate.judge`), which never saw a generated picture.
+scored by the judge (`dreamsplat.evaluate.judge`), which never saw a generated picture.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from dreamsplat.world.objects.categories import CATEGORIES
 from dreamsplat.world.objects.draw_object import draw_object
 
 POINTS = 2048
-"""Points of a shape whose distance to another shape is taken."""
+"""Points of a shape that distances are measured from."""
 DENSE_POINTS = 8192
-"""Points that the other shape then consists of: with fewer, distances would mostly tell how far apart points lie."""
+"""Points of the shape that distances are measured to: with fewer, they would mostly show how far apart points lie."""
 REAL_OBJECTS = 64
 """Procedural objects per category that shapes are compared with."""
 COLOUR_OBJECTS = 6
@@ -50,9 +50,9 @@ class Score:
     colour_error: float
     """Distance of its mean visible colour [3] from that of real objects of the caption, in display colours."""
     views_right: float
-    """Share of the views that, each by itself, put the caption first."""
+    """Share of the views that, judged alone, put the caption first."""
     view_agreement: float | None
-    """Share of the views whose azimuth the judge tells right, to 45 degrees; None without a front."""
+    """Share of the views whose azimuth the judge gets right, to 45 degrees; None without a front."""
     chamfer: float
     """Chamfer distance to the nearest real object; 1 is as near as real ones are to each other."""
 

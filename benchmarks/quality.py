@@ -1,11 +1,11 @@
 """How good is what the method makes? Generate assets for prompts x seeds, and have an independent judge score them.
 
     python benchmarks/quality.py --set few --out runs/quality          # twelve prompts, one per category
-    python benchmarks/quality.py --set all --seeds 0 1                  # everything; stop it and start it again at will
+    python benchmarks/quality.py --set all --seeds 0 1                  # everything; can be stopped and continued
     python benchmarks/quality.py --guidance-scale 5 --out runs/scale-5  # one point of a sweep; any --config... flag too
     python benchmarks/quality.py --table runs/quality runs/scale-5      # compare runs
     python benchmarks/quality.py --rescore --out runs/quality           # score the kept assets again
-    python benchmarks/quality.py --train-judge                         # make the judge anew: minutes
+    python benchmarks/quality.py --train-judge                         # train the judge again: minutes
 
 A run's folder holds results.jsonl (one line per asset), the assets, run.json (settings, machine, commit), table.md and
 contact sheets. What is measured is written in benchmarks/README.md.
@@ -68,7 +68,7 @@ class Quality:
     seeds: tuple[int, ...] = (0,)
     """Seeds of each prompt."""
     subject: Literal["method", "real"] = "method"
-    """What is scored; real: procedural objects in place of generated ones, the most that a method can get."""
+    """What is scored; real: procedural objects in place of generated ones, an upper bound for any method."""
     teacher: Literal["bundled", "perfect"] = "bundled"
     """The 2D prior: the trained network, or the perfect teacher of the same world."""
     steps: int | None = None
@@ -80,7 +80,7 @@ class Quality:
     config: DreamConfig = PRESETS["bundled"]
     """Every setting of the method; prompt and seed are those of the benchmark."""
     rescore: bool = False
-    """Score the assets in the folder again, generate nothing."""
+    """Score the assets in the folder again; generate nothing."""
     table: tuple[Path, ...] = ()
     """Only print the table of these runs."""
     train_judge: bool = False
@@ -98,7 +98,9 @@ class Quality:
             config = dataclasses.replace(config, prior2d=PerfectTeacher())
         if self.view is not None:
             if not isinstance(config.prior2d, BundledImagePrior):
-                raise InvalidInput("view: only the bundled 2D model is told the view in several ways. Leave it out.")
+                raise InvalidInput(
+                    "only the bundled 2D model takes the view in several ways.", setting="view", advice="Omit it."
+                )
             config = dataclasses.replace(config, prior2d=dataclasses.replace(config.prior2d, view=self.view))
         return config
 
@@ -122,7 +124,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here.", file=sys.stderr)
+        print("stopped; run the same command to continue.", file=sys.stderr)
         return 130
     return 0
 
@@ -197,13 +199,13 @@ def open_folder(folder: Path, subject: str, config: DreamConfig, command: str) -
     settings: dict[str, Any] = {"subject": subject}
     if subject == "method":
         plain = {name: value for name, value in config.to_json().items() if name not in ("prompt", "seed")}
-        # Through JSON and back, because what is in the file went that way too.
+        # Through JSON and back, as what is in the file.
         settings |= {"config": json.loads(json.dumps(plain)), "weights": weights(config)}
     path = folder / RUN
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if any(before.get(key) != value for key, value in settings.items()):
-            raise InvalidInput(f"{folder}: holds results of other settings or weights. Choose another --out.")
+            raise InvalidInput(f"{folder}: holds results of other settings or weights.", advice="Choose another --out.")
         return
     with replacing(path) as partial:
         partial.write_text(json.dumps(provenance(command) | settings, indent=2) + "\n", encoding="utf-8")

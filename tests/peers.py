@@ -1,6 +1,6 @@
 """Programs of others that read and write the same files: PlayCanvas's splat-transform and three.js, run by Node.
 
-`npm ci` in tools/peers installs them, once; the tests need no network. Without them these tests are skipped.
+`make peers` installs them once; the tests need no network. Without them these tests are skipped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TIMEOUT_S = 120
 
 needs_peers = pytest.mark.skipif(
     shutil.which("node") is None or not _COMMAND.is_file(),
-    reason="needs Node 20 or newer and `npm ci` in tools/peers",
+    reason="needs Node 20 or newer and `make peers`",
 )
 """Mark of tests that call `splat_transform` or `node`."""
 

@@ -151,7 +151,7 @@ def test_vram_chooses_from_the_documented_table(gigabytes, render_size, views, d
 def test_vram_that_is_not_in_the_table_or_not_needed_is_refused() -> None:
     with pytest.raises(InvalidInput, match="8, 12, 16, 24"):
         fit_vram(GAUSSIAN_DREAMER, 10)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="Stable Diffusion"):
+    with pytest.raises(InvalidInput, match="vram: BundledImagePrior has no settings that save memory"):
         fit_vram(PRESETS["bundled"], 8)
 
 

@@ -109,7 +109,7 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 def _paths(value: Any, name: str) -> Iterator[tuple[str, Path]]:
-    if isinstance(value, Path):
+    if isinstance(value, Path) and value != Path():  # An empty path names no file.
         yield name, value
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):

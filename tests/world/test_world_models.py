@@ -1,4 +1,4 @@
-"""The bundled models' mathematics, files and trainer, on tiny networks and closed forms."""
+"""The bundled models' mathematics, data and priors, on closed forms and small pools."""
 
 from __future__ import annotations
 
@@ -20,13 +20,9 @@ from dreamsplat.world.language.captions import Caption, parse_caption
 from dreamsplat.world.nets.camera_features import PosedFeatures, ray_points
 from dreamsplat.world.nets.conditions import drop_conditions, pack_condition
 from dreamsplat.world.nets.diffusion import denoising_loss, karras_sigmas, precondition, sample_heun
-from dreamsplat.world.nets.picture_denoiser import ImageDenoiserSizes
 from dreamsplat.world.nets.shape_code import ShapeGrid, draw_layers, paint_layers, surface_cloud
 from dreamsplat.world.objects.categories import CATEGORIES
 from dreamsplat.world.objects.draw_object import draw_object
-
-TINY = ImageDenoiserSizes(resolution=32, channels=(64, 64), blocks=1, embedding=32, layout=4)
-SECONDS = 1 / 60
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -65,7 +61,7 @@ def test_conditions_hold_words_and_camera_and_forget_them_apart() -> None:
     assert bool((mixed[mixed[:, 3] == 0, 3:] == 0).all())
 
 
-def test_the_posed_volume_is_seen_through_the_very_cameras_of_the_renderer() -> None:
+def test_posed_features_are_seen_through_the_very_cameras_of_the_renderer() -> None:
     views = sample_views(WORLD_CAMERAS, 5, 64, _generator())
     points = ray_points(pack_condition([Caption()] * 5, views), grid=16, samples=8)
     cameras = views.cameras
@@ -80,7 +76,7 @@ def test_the_posed_volume_is_seen_through_the_very_cameras_of_the_renderer() -> 
     torch.testing.assert_close(depth, ((torch.arange(8) + 0.5) / 4 - 1).expand(5, 8), rtol=0, atol=1e-4)
 
 
-def test_without_a_camera_the_posed_volume_does_not_speak() -> None:
+def test_without_a_camera_posed_features_do_not_depend_on_it() -> None:
     posed = PosedFeatures(out=4, grid=8)
     torch.nn.init.normal_(posed.out.weight)
     views = sample_views(WORLD_CAMERAS, 2, 64, _generator())
@@ -114,7 +110,7 @@ def test_a_pool_gives_trained_captions_with_their_pictures() -> None:
     assert 1.0 not in mugs[:, 0].tolist()  # "a red mug" is held out.
 
 
-def test_the_code_gives_back_volumes_like_those_it_was_fitted_to() -> None:
+def test_the_code_gives_back_shapes_like_those_it_was_fitted_to() -> None:
     pool = draw_shapes(12, _generator())
     code = fit_code(pool, _generator())
     parts = CATEGORIES["chair"].build(_generator(7))
@@ -129,7 +125,7 @@ def test_the_code_gives_back_volumes_like_those_it_was_fitted_to() -> None:
     assert z.shape == (64, len(code.scales)) and bool((packed[:, :2] > 0).all()) and bool((packed[:, 2:] == 0).all())
 
 
-def test_points_lie_on_the_surface_of_a_volume_in_its_colour() -> None:
+def test_points_lie_on_the_surface_of_a_shape_in_its_colour() -> None:
     cells = torch.linspace(-1, 1, 33)[:-1] + 1 / 32
     grid = torch.stack(torch.meshgrid(cells, cells, cells, indexing="ij"), -1).reshape(-1, 3)
     ball = ((grid.norm(dim=1) - 0.5) / 0.16).clamp(-1, 1)
@@ -139,7 +135,7 @@ def test_points_lie_on_the_surface_of_a_volume_in_its_colour() -> None:
     torch.testing.assert_close(cloud.rgb[0], torch.tensor([0.1, 0.6, 0.3]), rtol=0, atol=1e-5)
 
 
-def test_a_volume_without_a_surface_gives_no_points() -> None:
+def test_a_shape_without_a_surface_gives_no_points() -> None:
     assert len(surface_cloud(torch.ones(32**3), torch.zeros(16**3, 3), 100, _generator())) == 0
 
 
@@ -169,7 +165,7 @@ def test_the_shipped_2d_model_prefers_the_picture_that_the_prompt_names() -> Non
 def test_the_2d_model_refuses_cameras_that_it_was_not_trained_for() -> None:
     prior = BundledImagePrior().load(torch.device("cpu"))
     views = sample_views(replace(WORLD_CAMERAS, fov_y_deg=(70.0, 70.0)), 1, 64, _generator())
-    with pytest.raises(InvalidInput, match="fov-y-deg"):
+    with pytest.raises(InvalidInput, match="cameras.fov_y_deg: 70 to 70"):
         prior.embed(["a red mug"], views)
 
 
@@ -178,10 +174,10 @@ def test_the_2d_model_refuses_pictures_of_another_size_and_other_backgrounds() -
 
     prior = BundledImagePrior().load(torch.device("cpu"))
     views = sample_views(WORLD_CAMERAS, 1, 48, _generator())
-    with pytest.raises(InvalidInput, match="render-size: 48 x 48 px.*Use 64"):
+    with pytest.raises(InvalidInput, match="render_size: 48 px.*Use 64"):
         prior.encode(render(draw_object(Caption(), _generator()), views.cameras))
     with pytest.raises(InvalidInput, match="background: 'white'.*Use black"):
-        replace(PRESETS["bundled"], background="white")
+        replace(PRESETS["bundled"], prompt="a red mug", background="white").check()
 
 
 def test_the_perfect_teacher_is_the_posterior_mean_of_its_pictures() -> None:
@@ -198,6 +194,6 @@ def test_the_perfect_teacher_is_the_posterior_mean_of_its_pictures() -> None:
     torch.testing.assert_close(nearest, pictures[:, 2], rtol=0, atol=1e-4)
 
 
-def test_an_instance_draws_what_the_caption_leaves_open() -> None:
+def test_an_object_draws_what_the_caption_leaves_open() -> None:
     a, b = (draw_object(Caption(), _generator(seed)) for seed in (1, 2))
     assert not torch.equal(a.means, b.means)

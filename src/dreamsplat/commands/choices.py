@@ -16,9 +16,14 @@ from tyro.constructors import (
 
 from dreamsplat import registry
 from dreamsplat.codec import field_docs
+from dreamsplat.config import DreamConfig
 
 CHOICES = ConstructorRegistry()
 """To be passed to `tyro.cli` as its `registry`."""
+
+
+_PROMPT = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PROMPT")]]  # Before all flags, without its own.
+_PROMPT_HELP = 'What to make, such as "a red mushroom". `dreamsplat words` lists what the bundled models know.'
 
 
 @CHOICES.struct_rule
@@ -29,6 +34,8 @@ def _offer_members(info: StructTypeInfo) -> StructConstructorSpec | None:
     hints, docs = get_type_hints(info.type, include_extras=True), field_docs(info.type)
     if not any(map(registry.kind_of, hints.values())):
         return None
+    if info.type is DreamConfig:
+        hints["prompt"], docs["prompt"] = _PROMPT, _PROMPT_HELP
     fields = (
         StructFieldSpec(field.name, _flag_type(hints[field.name]), _default(field, info.default), docs.get(field.name))
         for field in dataclasses.fields(info.type)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import shutil
@@ -13,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import dreamsplat
 from dreamsplat.commands.flags import parse_flags
@@ -21,9 +19,7 @@ from dreamsplat.errors import MissingDependency
 from dreamsplat.hub.cache import cached
 from dreamsplat.hub.catalogue import KNOWN_MODELS, KnownModel
 from dreamsplat.hub.optional import require
-from dreamsplat.method.cameras import orbit
-from dreamsplat.render import BACKENDS, backend_choice, gsplat, render
-from dreamsplat.types import Cameras, Gaussians
+from dreamsplat.render import BACKENDS, backend_choice, gsplat, render, selftest
 from dreamsplat.world.bundle import WEIGHTS, weight_hashes
 
 PACKAGES = ("torch", "numpy", "scipy", "pillow", "safetensors", "tyro", "rich", "imageio-ffmpeg")
@@ -66,52 +62,12 @@ def doctor(arguments: Sequence[str]) -> int:
     return 0 if complete and healthy else 1
 
 
-def self_test(backend: str, device: torch.device) -> dict[str, float]:
-    """Errors of a renderer on a small scene against the reference in float64 on the CPU, by what was compared.
-
-    The scene is 60 Gaussians of degree 1 seen by 2 cameras; images, and the gradients of a weighted sum of them, are
-    compared in the relative L2 norm.
-    """
-    scene, cameras = _scene(), orbit(2, size=32).cameras
-    expected = _images_and_gradients(scene.to(torch.float64), cameras.to(torch.float64), "reference")
-    received = _images_and_gradients(scene.to(device), cameras.to(device), backend)
-    return {name: float((received[name].cpu() - e).norm() / e.norm().clamp(min=1e-12)) for name, e in expected.items()}
-
-
-def _scene() -> Gaussians:
-    generator = torch.Generator().manual_seed(7)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    return Gaussians(
-        means=1.6 * draw(60, 3) - 0.8,
-        scales=0.02 + 0.1 * draw(60, 3),
-        quats=draw(60, 4) - 0.5,
-        opacities=0.1 + 0.8 * draw(60),
-        sh=draw(60, 4, 3) - 0.5,
-    )
-
-
-def _images_and_gradients(scene: Gaussians, cameras: Cameras, backend: str) -> dict[str, Tensor]:
-    names = ("means", "scales", "quats", "opacities", "sh")
-    leaves = {name: getattr(scene, name).clone().requires_grad_() for name in names}
-    result = render(Gaussians(**leaves), cameras, background=(0.2, 0.4, 0.6), backend=backend)
-    images = {"rgb": result.rgb, "alpha": result.alpha, "depth": result.depth}
-    generator = torch.Generator().manual_seed(8)
-    weights = [torch.rand(image.shape, generator=generator).to(image) for image in images.values()]
-    total = sum((image * weight).sum() for image, weight in zip(images.values(), weights, strict=True))
-    assert isinstance(total, Tensor), "there are three images"
-    gradients = torch.autograd.grad(total, list(leaves.values()))
-    named = {f"gradient of {name}": gradient for name, gradient in zip(names, gradients, strict=True)}
-    return {name: value.detach().double() for name, value in (images | named).items()}
-
-
 def _report_cuda(devices: Sequence[torch.device]) -> None:
     if torch.version.cuda is None:
         print("cuda          torch is built without CUDA")
         return
-    print(f"cuda          torch is built for CUDA {torch.version.cuda}, driver {_driver()}, {len(devices)} devices")
+    count = f"{len(devices)} device{'' if len(devices) == 1 else 's'}"
+    print(f"cuda          torch is built for CUDA {torch.version.cuda}, driver {_driver()}, {count}")
     for device in devices:
         properties = torch.cuda.get_device_properties(device)
         memory = f"{properties.total_memory / 2**30:.1f} GiB"
@@ -134,13 +90,18 @@ def _driver() -> str:
 def _report_renderer(device: torch.device) -> bool:
     name, reason = backend_choice(device)
     print(f"renderer      {device}: {name} ({reason})")
-    errors = self_test(name, device)
-    worst = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
+    what, error = selftest.worst(selftest.errors(_renderer(name), device))
     allowed = BACKENDS[name].tolerance
-    passed = errors[worst] <= allowed
+    passed = error <= allowed
     verdict = "PASS" if passed else "FAIL"
-    print(f"self-test     {verdict}: largest relative error {errors[worst]:.1e} ({worst}), allowed {allowed:.0e}")
+    print(f"self-test     {verdict}: largest relative error {error:.1e} ({what}), allowed {allowed:.0e}")
     return passed
+
+
+def _renderer(backend: str) -> selftest.Renderer:
+    return lambda gaussians, cameras, background, offsets: render(
+        gaussians, cameras, background=background, screen_offsets=offsets, backend=backend
+    )
 
 
 def _report_weights() -> bool:

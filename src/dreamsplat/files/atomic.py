@@ -84,9 +84,9 @@ def read_start(path: Path, count: int = 1 << 16) -> bytes:
         raise FileProblem(f"{path}: cannot be read ({error}). Check the path.") from error
 
 
-def refuse(path: Path, reason: str) -> NoReturn:
-    """Raise FileProblem."""
-    raise FileProblem(f"{path}: {reason}.")
+def refuse(path: Path, reason: str, advice: str = "") -> NoReturn:
+    """Raise the FileProblem "path: reason. advice"."""
+    raise FileProblem(f"{path}: {reason}.", advice=advice)
 
 
 def _umask() -> int:

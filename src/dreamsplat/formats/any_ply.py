@@ -18,25 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsplat.files.atomic import read_bytes, refuse
+from dreamsplat.formats.ply_header import ORDERS, Element, Header, read_header, singles
 
-Properties = dict[str, tuple[str, str | None]]
-"""Name -> numpy type of its values and, of a list, the type of its length."""
-
-_KINDS = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
-    "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
-    "float32": "f4", "float64": "f8",
-}  # fmt: skip
-_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _STRUCT_CODES = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "f4": "f", "f8": "d"}
-
-
-@dataclass(frozen=True)
-class Element:
-    """What a header says of one kind of record."""
-
-    count: int
-    properties: Properties
 
 
 @dataclass(frozen=True)
@@ -53,14 +37,8 @@ class Column:
 class Ply:
     """A file, its header understood."""
 
-    path: Path
-    """For messages."""
-    order: str
-    """Byte order as numpy writes it; empty for text."""
-    elements: dict[str, Element]
-    """In the order of the file."""
-    comments: list[list[str]]
-    """The words of each comment."""
+    header: Header
+    """What it says of itself."""
     body: bytes
     """What follows the header."""
 
@@ -69,33 +47,19 @@ class Ply:
         """Read a file.
 
         Raises:
-            FileProblem: if it is missing, no PLY file, or its header is damaged.
+            FileProblem: if it is missing, not a PLY file, or its header is damaged.
         """
         content = read_bytes(path)
-        end = content.find(b"end_header", 0, 1 << 16)
-        newline = content.find(b"\n", end, end + 12)
-        if not content.startswith((b"ply\n", b"ply\r\n")) or end < 0 or newline < 0:
-            refuse(path, "not a PLY file, or its header has no end")
-        order, elements, comments, inside = None, dict[str, Element](), list[list[str]](), Element(0, {})
-        for line in content[:end].decode("ascii", errors="replace").splitlines()[1:]:
-            match line.split():
-                case ["format", kind, "1.0"] if kind in _ORDERS:
-                    order = _ORDERS[kind]
-                case ["element", name, number] if number.isascii() and number.isdigit() and len(number) < 16:
-                    elements[name] = inside = Element(int(number), {})
-                case ["property", "list", length, kind, name] if elements and {length, kind} <= _KINDS.keys():
-                    inside.properties[name] = (_KINDS[kind], _KINDS[length])
-                case ["property", kind, name] if elements and kind in _KINDS:
-                    inside.properties[name] = (_KINDS[kind], None)
-                case ["comment", *words]:
-                    comments.append(words)
-                case ["obj_info", *_] | []:
-                    pass
-                case words:
-                    refuse(path, f"its header has an unknown line {' '.join(words)[:60]!r}")
-        if order is None:
-            refuse(path, "its header names no format")
-        return cls(path, order, elements, comments, content[newline + 1 :])
+        header = read_header(path, content)
+        if header.format not in ORDERS:
+            found = repr(header.format[:60]) if header.format else "no format line"
+            refuse(path, f"{found}, expected one of {', '.join(ORDERS)}", "Export it again.")
+        return cls(header, content[header.size :])
+
+    @property
+    def order(self) -> str:
+        """Byte order as numpy writes it; empty for text."""
+        return ORDERS[self.header.format]
 
     def columns(self, wanted: dict[str, tuple[str, ...]]) -> dict[str, dict[str, Column]]:
         """The properties asked for, by element and name, as far as the header declares them.
@@ -105,15 +69,10 @@ class Ply:
         """
         data = _Words(self) if not self.order else _Bytes(self)
         at, found = 0, dict[str, dict[str, Column]]()
-        for name, element in self.elements.items():
+        for name, element in self.header.elements.items():
             names = [n for n in wanted.get(name, ()) if n in element.properties]
-            found[name], at = _read_element(self.path, data, element, names, at)
+            found[name], at = _read_element(self.header.path, data, element, names, at)
         return found
-
-
-def singles(properties: Properties) -> set[str]:
-    """The properties that are no lists."""
-    return {name for name, (_, length_kind) in properties.items() if length_kind is None}
 
 
 class _Bytes:
@@ -147,15 +106,16 @@ class _Words:
     """A body of text as float64, one number a word; places are counted in words."""
 
     def __init__(self, ply: Ply) -> None:
-        least = sum(element.count * len(element.properties) for element in ply.elements.values())
+        path, elements = ply.header.path, ply.header.elements.values()
+        least = sum(element.count * len(element.properties) for element in elements)
         if least > len(ply.body) // 2 + 1:
-            refuse(ply.path, f"truncated: its header promises {least} numbers or more")
+            refuse(path, f"truncated: its header promises {least} numbers or more")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # numpy warns, and stops, at a word that is no number.
                 self.words = np.fromstring(ply.body.decode("ascii", errors="replace"), sep=" ")
         except (ValueError, DeprecationWarning):
-            refuse(ply.path, "a word after its header is no number")
+            refuse(path, "a word after its header is not a number")
         self.end = len(self.words)
 
     def size(self, kind: str) -> int:

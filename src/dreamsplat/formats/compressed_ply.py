@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from dreamsplat.files.atomic import read_bytes, refuse, replacing
 from dreamsplat.formats.morton import morton_order
+from dreamsplat.formats.ply_header import HEADER_LIMIT, read_header
 from dreamsplat.formats.smallest_three import HALF_RANGE, with_largest, without_largest
 from dreamsplat.maths.harmonics import DC
 from dreamsplat.types import Gaussians
@@ -48,8 +49,6 @@ _SCALE_RANGE = (exp(-20), exp(20))  # Other writers clamp to this; e^-20 is far 
 _LOG_SCALE_RANGE = (-87.0, 88.0)  # exp of these is still a normal float32.
 _SH_LIMIT = 4.0
 _LARGEST = float(np.finfo(np.float32).max)
-_HEADER_LIMIT = 1 << 16  # bytes; a degree-3 header has about 2,000.
-_TYPES = {"float": "<f4", "float32": "<f4", "uint": "<u4", "uint32": "<u4", "uchar": "u1", "uint8": "u1"}
 
 
 def is_compressed(content_header: bytes) -> bool:
@@ -58,7 +57,7 @@ def is_compressed(content_header: bytes) -> bool:
     Args:
         content_header: at least the whole PLY header; what follows it is not looked at.
     """
-    header = content_header[:_HEADER_LIMIT].partition(b"end_header")[0]
+    header = content_header[:HEADER_LIMIT].partition(b"end_header")[0]
     return header.startswith(b"ply") and b"element chunk " in header and b" packed_position" in header
 
 
@@ -211,49 +210,12 @@ def _read_bounds(
 
 
 def _read_elements(path: Path) -> dict[str, np.ndarray]:
-    """Every element's records [count], one named field per property."""
+    """The records [count] of each element, one named field per property."""
     content = read_bytes(path)
-    if not content.startswith((b"ply\n", b"ply\r\n")):
-        refuse(path, "not a PLY file: it does not start with 'ply'")
-    end = content.find(b"end_header", 0, _HEADER_LIMIT)
-    start = content.find(b"\n", end, end + 12) + 1
-    if end < 0 or not start:
-        refuse(path, "not a PLY file: its header has no end")
-    lines = content[:end].decode("ascii", errors="replace").splitlines()[1:]
-    layout = _parse_header(path, [line.split() for line in lines])
-    tables = {}
-    for name, (count, fields) in layout.items():
-        record = np.dtype(list(fields.items()))
-        if (needed := count * record.itemsize) > len(content) - start:
-            refuse(path, f"truncated: {count} of '{name}' need {needed} bytes, the file has {len(content) - start}")
-        tables[name] = np.frombuffer(content, dtype=record, count=count, offset=start)
-        start += needed
-    return tables
-
-
-def _parse_header(path: Path, lines: list[list[str]]) -> dict[str, tuple[int, dict[str, str]]]:
-    """Element -> its number and the numpy types of its properties, in the file's order."""
-    formats = [words[1:] for words in lines if words[:1] == ["format"]]
-    if formats != [["binary_little_endian", "1.0"]]:
-        found = " ".join(formats[0])[:60] if formats else "no format line"
-        refuse(path, f"{found}; only binary_little_endian 1.0 can be read, so convert the file first")
-    layout: dict[str, tuple[int, dict[str, str]]] = {}
-    fields: dict[str, str] = {}
-    for words in lines:
-        match words:
-            case ["element", name, number] if name not in layout:
-                if not (number.isascii() and number.isdigit()) or len(number) > 18:
-                    refuse(path, f"'element {name[:40]} {number[:40]}' holds no number of them")
-                fields = {}
-                layout[name] = int(number), fields
-            case ["property", kind, name] if kind in _TYPES and name not in fields and layout:
-                fields[name] = _TYPES[kind]
-            case ["format" | "comment" | "obj_info", *_] | []:
-                pass
-            case _:
-                refuse(path, f"'{' '.join(words)[:60]}' cannot stand in the header of a compressed PLY")
-    wanted = {("chunk", name): "<f4" for name in _BOUNDS[:12]} | {("vertex", name): "<u4" for name in _PACKED}
+    header = read_header(path, content)
+    wanted = {("chunk", name): "f4" for name in _BOUNDS[:12]} | {("vertex", name): "u4" for name in _PACKED}
     for (element, name), kind in wanted.items():
-        if layout.get(element, (0, {}))[1].get(name) != kind:
+        found = header.elements.get(element)
+        if found is None or found.properties.get(name) != (kind, None):
             refuse(path, f"not a compressed PLY: element '{element}' lacks {name}, or it is of another type")
-    return layout
+    return {name: header.table(content, name) for name in header.elements}

@@ -20,11 +20,16 @@ from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import read_bytes, refuse, replacing
 from dreamsplat.files.checked_json import NUMBER_LIMIT, are_numbers, is_whole, parse, shown
 
-_MAGIC, _JSON, _BIN = b"glTF", b"JSON", b"BIN\0"
+MAGIC = b"glTF"
+"""What a .glb begins with."""
+COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+"""Shape of an accessor's values -> numbers in each."""
+TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+"""Component type of an accessor -> numpy type."""
+
+_JSON, _BIN = b"JSON", b"BIN\0"
 _SIZE_LIMIT = 2**32 - 1  # bytes; the header holds 32 bits.
-_COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
-_TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-_TYPE_CODES = {np.dtype(kind): code for code, kind in _TYPES.items()}
+_TYPE_CODES = {np.dtype(kind): code for code, kind in TYPES.items()}
 _VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963
 _JSON_LIMIT = 2 << 20  # bytes; scenes have some KB, and a MB of brackets becomes 50 MB of objects.
 _CHUNKS = 8  # The standard has JSON first and numbers second; others may follow, and are not looked for without end.
@@ -46,7 +51,7 @@ def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> N
     """
     views, accessors, body = [], [], bytearray()
     for index, array in enumerate(arrays):
-        kind = {size: name for name, size in _COMPONENTS.items()}[array.shape[1]]
+        kind = {size: name for name, size in COMPONENTS.items()}[array.shape[1]]
         accessor: dict[str, Any] = {"bufferView": index, "componentType": _TYPE_CODES[array.dtype], "count": len(array)}
         accessor |= {"type": kind} | ({"normalized": True} if array.dtype in (np.uint8, np.uint16) else {})
         if index == 0:
@@ -63,11 +68,48 @@ def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> N
         raise FileProblem(
             f"{path}: {total} bytes; a .glb holds less than 4 GiB, so save as .ply or with fewer Gaussians."
         )
-    header = struct.pack("<4sII", _MAGIC, 2, total)
+    header = struct.pack("<4sII", MAGIC, 2, total)
     with replacing(path) as temporary:
         temporary.write_bytes(
             b"".join([header, struct.pack("<I4s", len(text), _JSON), text, struct.pack("<I4s", len(body), _BIN), body])
         )
+
+
+def chunks_of(path: Path, content: bytes) -> tuple[bytes, memoryview]:
+    """The JSON text and the numbers of a .glb, either empty if there is none.
+
+    Raises:
+        FileProblem: if the content is not binary glTF 2.0, or truncated.
+    """
+    if len(content) < 12 or content[:4] != MAGIC:
+        refuse(path, "not a .glb file: it does not start with 'glTF'")
+    _, version, total = struct.unpack_from("<4sII", content)
+    if version != 2:
+        refuse(path, f"glTF version {version}; only 2 can be read, so convert the file first")
+    if total > len(content):
+        refuse(path, f"truncated: the header says {total} bytes, the file has {len(content)}")
+    whole, chunks, start = memoryview(content)[:total], dict[bytes, memoryview](), 12
+    for _ in range(_CHUNKS):
+        if start + 8 > total:
+            break
+        size, kind = struct.unpack_from("<I4s", whole, start)
+        if size > total - start - 8:
+            refuse(path, f"a chunk of {size} bytes does not fit the file's {total}; it is damaged")
+        chunks.setdefault(kind, whole[start + 8 : start + 8 + size])  # Unknown kinds are to be ignored.
+        start += 8 + size
+    return bytes(chunks.get(_JSON, b"")), chunks.get(_BIN, memoryview(b""))
+
+
+def json_of(path: Path, text: bytes) -> dict[str, Any]:
+    """The JSON object in a text.
+
+    Raises:
+        FileProblem: if there is none.
+    """
+    document = parse(text)
+    if document is None:
+        refuse(path, "its JSON chunk is missing or damaged")
+    return document
 
 
 @dataclass(frozen=True)
@@ -83,42 +125,15 @@ class Glb:
 
     @classmethod
     def open(cls, path: Path) -> Glb:
-        """Read the container.
+        """Read a file.
 
         Raises:
-            FileProblem: if the file is missing, no binary glTF 2.0, truncated, or its JSON is damaged.
+            FileProblem: if it is missing, not binary glTF 2.0, truncated, or its JSON is damaged.
         """
-        content = read_bytes(path)
-        bare = cls(path, {}, memoryview(b""))
-        if len(content) < 12 or content[:4] != _MAGIC:
-            bare.refuse("not a .glb file: it does not start with 'glTF'")
-        _, version, total = struct.unpack_from("<4sII", content)
-        if version != 2:
-            bare.refuse(f"glTF version {version}; only 2 can be read, so convert the file first")
-        if total > len(content):
-            bare.refuse(f"truncated: the header says {total} bytes, the file has {len(content)}")
-        chunks = bare._chunks(memoryview(content)[:total])
-        text = chunks.get(_JSON, b"")
+        text, body = chunks_of(path, read_bytes(path))
         if len(text) > _JSON_LIMIT:
-            bare.refuse(f"its JSON has {len(text)} bytes; expected at most {_JSON_LIMIT}: save only the splats")
-        document = parse(bytes(text))
-        if document is None:
-            bare.refuse("its JSON chunk is missing or damaged")
-        return cls(path, document, chunks.get(_BIN, bare.body))
-
-    def _chunks(self, content: memoryview) -> dict[bytes, memoryview]:
-        """The first chunk of every kind among the first few; kinds that are not known are to be ignored."""
-        chunks: dict[bytes, memoryview] = {}
-        start = 12
-        for _ in range(_CHUNKS):
-            if start + 8 > len(content):
-                break
-            size, kind = struct.unpack_from("<I4s", content, start)
-            if size > len(content) - start - 8:
-                self.refuse(f"a chunk of {size} bytes does not fit the file's {len(content)}; it is damaged")
-            chunks.setdefault(kind, content[start + 8 : start + 8 + size])
-            start += 8 + size
-        return chunks
+            refuse(path, f"its JSON has {len(text)} bytes; expected at most {_JSON_LIMIT}: save only the splats")
+        return cls(path, json_of(path, text), body)
 
     def item(self, kind: str, index: object) -> dict[str, Any]:
         """Entry `index` of the top-level list `kind`, such as "meshes"."""
@@ -148,8 +163,8 @@ class Glb:
             self.refuse(f"accessor {index} is compressed or sparse; save the file without compression")
         view = self.item("bufferViews", accessor["bufferView"])
         code, shape = accessor.get("componentType"), accessor.get("type")
-        kind = _TYPES.get(code) if isinstance(code, int) else None
-        if kind is None or not isinstance(shape, str) or _COMPONENTS.get(shape) != components:
+        kind = TYPES.get(code) if isinstance(code, int) else None
+        if kind is None or not isinstance(shape, str) or COMPONENTS.get(shape) != components:
             self.refuse(f"accessor {index} is {shown(shape)} of type {shown(code)}; expected {components} components")
         if view.get("buffer") != 0 or "uri" in self.item("buffers", 0):
             self.refuse(f"accessor {index} lies outside the file; save it as a single .glb")

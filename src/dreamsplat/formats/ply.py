@@ -18,7 +18,6 @@ The file names no frame of reference: ours has +z up and the front towards -y.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamsplat.files.atomic import read_bytes, refuse, replacing
+from dreamsplat.formats.ply_header import read_header
 from dreamsplat.types import Gaussians, PointCloud
 
 OPACITY_MARGIN = 1e-6
@@ -34,14 +34,7 @@ OPACITY_MARGIN = 1e-6
 refuse infinities. 1e-6 is far below the 1/255 at which a renderer starts to draw."""
 
 _LOG_SCALE_RANGE = (-87.0, 88.0)  # exp of these is still a normal float32.
-_HEADER_LIMIT = 1 << 16  # bytes; a degree-3 header has about 1,500.
 _BLOCK = 1 << 14  # Gaussians; what is copied at a time stays in the processor's cache.
-_TYPES = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
-    "double": "f8",
-    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
-    "float64": "f8",
-}  # fmt: skip
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
@@ -155,87 +148,23 @@ def _write_vertices(path: Path, count: int, properties: list[str], tables: Itera
             file.write(table.data)
 
 
-@dataclass(frozen=True)
-class _Element:
-    """What a header says of one element."""
-
-    name: str
-    count: int
-    fields: dict[str, str] = field(default_factory=dict)
-    """Property -> numpy type; "" for a list."""
-
-    def has_lists(self) -> bool:
-        """Whether the records may differ in length."""
-        return "" in self.fields.values()
-
-    def record(self) -> np.dtype:
-        """The layout of each record, where there are no lists."""
-        return np.dtype(list(self.fields.items()))
-
-
 def _read_vertices(path: Path) -> np.ndarray:
-    """The records of the vertex element, one named field per property."""
+    """The records [count] of the vertex element, one named field per property."""
     content = read_bytes(path)
-    if not content.startswith((b"ply\n", b"ply\r\n")):
-        _refuse(path, "not a PLY file: it does not start with 'ply'")
-    end = content.find(b"\nend_header", 0, _HEADER_LIMIT)
-    newline = content.find(b"\n", end + 1, end + 13)
-    if end < 0 or newline < 0:
-        _refuse(path, "not a PLY file: its header has no end")
-    header = content[:end].decode("ascii", errors="replace").splitlines()[1:]
-    before, vertex = _parse_header(path, [line.split() for line in header])
-    start = newline + 1 + sum(element.count * element.record().itemsize for element in before if element.count)
-    needed = vertex.count * vertex.record().itemsize
-    if start + needed > len(content):
-        available = max(len(content) - start, 0)
-        _refuse(
-            path, f"truncated: {vertex.count} vertices need {needed} bytes after the header, the file has {available}"
-        )
-    return np.frombuffer(content, vertex.record(), vertex.count, start)
-
-
-def _parse_header(path: Path, lines: list[list[str]]) -> tuple[list[_Element], _Element]:
-    """The elements before the vertices, none of which has lists, and the vertices."""
-    elements: list[_Element] = []
-    for words in lines:
-        match words:
-            case ["element", name, number]:
-                if not (number.isascii() and number.isdigit()) or len(number) > 18:
-                    _refuse(path, f"{' '.join(words)[:60]!r} does not say how many")
-                elements.append(_Element(name, int(number)))
-            case ["property", "list", _, _, name] if elements:
-                elements[-1].fields[name] = ""
-            case ["property", kind, name] if elements:
-                if kind not in _TYPES or name in elements[-1].fields:
-                    _refuse(path, f"{' '.join(words)[:60]!r} is of an unknown type or occurs twice")
-                elements[-1].fields[name] = "<" + _TYPES[kind]
-            case ["format" | "comment" | "obj_info", *_] | []:
-                pass
-            case _:
-                _refuse(path, f"unknown header line {' '.join(words)[:60]!r}")
-    place = next((i for i, element in enumerate(elements) if element.name == "vertex" and element.fields), None)
-    if place is None:
+    header = read_header(path, content)
+    vertex = header.elements.get("vertex")
+    if vertex is None or not vertex.properties:
         _refuse(path, "its header declares no vertices")
-    before, vertex = elements[:place], elements[place]
-    _refuse_other_content(path, set(vertex.fields))
-    formats = [words[1:] for words in lines if words[:1] == ["format"]]
-    if formats != [["binary_little_endian", "1.0"]]:
-        found = repr(" ".join(formats[0])[:60]) if formats else "no format line"
-        _refuse(path, f"{found}; only binary_little_endian 1.0 can be read", "Convert the file first")
-    if vertex.has_lists():
-        _refuse(path, "vertices with lists cannot be read")
-    if any(element.count and element.has_lists() for element in before):
-        _refuse(path, "an element with lists comes before the vertices", "Export it with the vertices first")
-    return before, vertex
+    _refuse_other_content(path, set(vertex.properties))
+    return header.table(content, "vertex")
 
 
 def _refuse_other_content(path: Path, names: set[str]) -> None:
     """Say what to do with a PLY that holds something else by intention."""
     if "packed_position" in names:
-        _refuse(path, "a compressed PLY", "Give it a name that ends in .compressed.ply")
+        _refuse(path, "a compressed PLY", "Give it a name that ends in .compressed.ply.")
     if {"x", "y", "z"} <= names and not names & set(_property_names(0)[6:]):
-        use = "To start from it: dreamsplat generate PROMPT --out FOLDER prior3d:points --prior3d.file FILE"
-        _refuse(path, "a point cloud or a mesh, not 3D Gaussians", use)
+        _refuse(path, "a point cloud or a mesh, not 3D Gaussians", "To start a run from it, set `prior3d.file`.")
 
 
 def _check_every(path: Path, name: str, good: NDArray[np.bool_]) -> None:
@@ -245,5 +174,5 @@ def _check_every(path: Path, name: str, good: NDArray[np.bool_]) -> None:
         _refuse(path, f"{name}: a value of Gaussian {row} is NaN or infinite; the file is damaged")
 
 
-def _refuse(path: Path, reason: str, advice: str = "Export it again") -> NoReturn:
-    refuse(path, f"{reason}. {advice}")
+def _refuse(path: Path, reason: str, advice: str = "Export it again.") -> NoReturn:
+    refuse(path, reason, advice)

@@ -5,9 +5,10 @@ Such a file is small: it names the same numbers many times, or promises numbers 
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 from typing import Any
 
+from dreamsplat.formats import gltf
 from dreamsplat.mesh.pictures import Neighbours
 
 MOST_PARTS = 2000
@@ -17,8 +18,8 @@ DEEPEST = 100
 FEW_VALUES = 500_000
 """So many vertices and indices may be in a glTF of any size; beyond, each takes at least two bytes of the file."""
 
-_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
+_WIDTHS = gltf.COMPONENTS | {"MAT2": 4, "MAT3": 9, "MAT4": 16}
+_BYTES = {code: int(kind[-1]) for code, kind in gltf.TYPES.items()}
 
 
 def check_parts(kind: str, content: bytes, document: dict[str, Any] | None, neighbours: Neighbours) -> None:
@@ -44,10 +45,13 @@ def check_parts(kind: str, content: bytes, document: dict[str, Any] | None, neig
             raise ValueError(f"{count} times '{word.decode()}', at most {MOST_PARTS}; join its parts first")
 
 
-def gltf_document(content: bytes) -> dict[str, Any]:
-    """The JSON of a .glb or .gltf."""
-    text = content[20 : 20 + int.from_bytes(content[12:16], "little")] if content[:4] == b"glTF" else content
-    return json.loads(text)
+def gltf_document(path: Path, content: bytes) -> dict[str, Any]:
+    """The JSON of a .glb or .gltf.
+
+    Raises:
+        FileProblem: if it is damaged.
+    """
+    return gltf.json_of(path, gltf.chunks_of(path, content)[0] if content.startswith(gltf.MAGIC) else content)
 
 
 def _check_gltf(document: dict[str, Any], size: int) -> None:

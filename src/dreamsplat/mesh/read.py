@@ -49,8 +49,8 @@ def read_mesh(path: Path) -> Surface | PointCloud:
         ) from error
     neighbours: Any = Neighbours(path)
     kind = path.suffix.lower()[1:]
+    document = gltf_document(path, content) if kind in ("glb", "gltf") else None
     try:
-        document = gltf_document(content) if kind in ("glb", "gltf") else None
         check_parts(kind, content, document, neighbours)
         with warnings.catch_warnings():
             warnings.simplefilter("error", DeprecationWarning)  # numpy warns of text that ends in the middle.

@@ -27,8 +27,7 @@ import torch
 from torch import Tensor
 
 from dreamsplat.errors import InvalidInput
-from dreamsplat.method.cameras import orbit
-from dreamsplat.render import reference
+from dreamsplat.render import reference, selftest
 from dreamsplat.render.checks import check_values
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
@@ -54,7 +53,7 @@ def available() -> tuple[bool, str]:
     except PackageNotFoundError:
         return False, f"gsplat is not installed: {INSTALL}"
     try:
-        error = known_scene_error(torch.device("cuda"))
+        _, error = selftest.worst(selftest.errors(render, torch.device("cuda")))
     except Exception as problem:  # A foreign build may fail in any way; each means that another backend must render.
         told = next((line.strip() for line in str(problem).splitlines() if line.strip()), "no message")
         compiler = "" if shutil.which("nvcc") else "; no nvcc on the PATH, with which it compiles itself"
@@ -62,33 +61,6 @@ def available() -> tuple[bool, str]:
     if not error <= TOLERANCE:  # also where it is NaN
         return False, f"{name} renders a known scene wrongly, off by {error:.0e}; to reinstall: {INSTALL}"
     return True, f"{name}, CUDA"
-
-
-def known_scene_error(device: torch.device) -> float:
-    """Largest relative L2 error of images and of the gradient of the means, against reference.py in float64."""
-
-    def results(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-        means = torch.tensor([[-0.4, 0.0, 0.1], [0.3, -0.3, -0.2], [0.1, 0.4, 0.3]], dtype=dtype, device=device)
-        gaussians = Gaussians(
-            means=means.requires_grad_(),
-            scales=means.new_tensor([[0.3, 0.1, 0.2], [0.2, 0.2, 0.1], [0.1, 0.4, 0.2]]),
-            quats=means.new_tensor([[1.0, 0.2, -0.3, 0.1], [0.5, 0.5, 0.1, 0.0], [0.9, -0.4, 0.2, 0.6]]),
-            opacities=means.new_tensor([0.9, 0.5, 0.7]),
-            sh=means.new_tensor([[1.0, -0.5, 0.2], [-0.9, 0.8, 0.4], [0.3, 0.1, 1.2]])[:, None],
-        )
-        cameras = orbit(2, size=24).cameras.to(device=device, dtype=dtype)
-        background = means.new_tensor([[0.2, 0.4, 0.6], [0.0, 0.9, 0.1]])
-        backend = render if dtype is torch.float32 else reference.render
-        image = backend(gaussians, cameras, background, None)
-        total = image.rgb.square().sum() + image.alpha.square().sum() + image.depth.square().sum()
-        (gradient,) = torch.autograd.grad(total, means)
-        return [tensor.detach().cpu().double() for tensor in (image.rgb, image.alpha, image.depth, gradient)]
-
-    with torch.inference_mode(False), torch.enable_grad():  # Whatever the first call happens to sit in.
-        expected = results(torch.device("cpu"), torch.float64)
-        received = results(device, torch.float32)
-    errors = [(r - e).norm() / e.norm() for r, e in zip(received, expected, strict=True)]
-    return torch.stack(errors).max().item()
 
 
 def render(

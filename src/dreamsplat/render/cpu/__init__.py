@@ -23,7 +23,7 @@ from dreamsplat.render.checks import check_values
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 _DONE, _INVALID_VALUES = 0, 2  # mirrors Outcome in cpu.cpp
-_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+_SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
 
 def available() -> tuple[bool, str]:
@@ -55,7 +55,7 @@ def thread_count() -> int:
         if not wanted.isdecimal() or int(wanted) < 1:
             raise InvalidInput(f"DREAMSPLAT_THREADS is {wanted!r}, expected a number of threads of at least 1.")
         return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def render(

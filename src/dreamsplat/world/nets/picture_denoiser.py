@@ -3,7 +3,7 @@
 An image is cut into 4x4-pixel cells (64x64x4 becomes 16x16x64), processed at 16x16 and 8x8, and put together again.
 The condition enters three times: as a gain on the channels of every block; as a *layout*, a coarse 16x16 feature map
 computed from the condition alone, because at high noise the answer depends on the position, and convolutions know no
-position; and, where the exact camera is told, as learned features seen from it (`camera_features.py`).
+position; and, where the exact camera is given, as learned features seen from it (`camera_features.py`).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class ImageDenoiser(nn.Module):
         Args:
             z_noisy: [B, 4, R, R] image 2 x (premultiplied RGB, alpha) plus sigma times standard normal noise.
             sigma: [B] noise levels.
-            packed: [B, 8] conditions of `conditioning.pack_condition`.
+            packed: [B, 8] conditions as `pack_condition` makes them.
 
         Returns:
             [B, 4, R, R] clean estimate D.

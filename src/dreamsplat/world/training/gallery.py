@@ -1,4 +1,4 @@
-"""Sheets of samples: what the bundled models make of captions, for the eye."""
+"""Sheets of samples: what the bundled models make of captions."""
 
 from __future__ import annotations
 

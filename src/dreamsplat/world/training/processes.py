@@ -87,7 +87,7 @@ def _worker(rank: int, count: int, rendezvous: Path, function: Callable[[Any], N
 
 
 def _end_with_parent() -> None:
-    """Leave no process behind, however the parent ends: one that waits for the others' weights hears no signal."""
+    """Leave no process behind, however the parent ends. The SIGINT that torch has orphans sent may be ignored."""
     parent = parent_process()
     assert parent is not None, "workers are spawned"
     parent.join()

@@ -192,7 +192,7 @@ def train(trainer: Trainer, batches: Batches, folder: Path, say: Callable[[str],
 
 
 class _Log:
-    """The training's log: a line of JSON and a line for the eye, every `report_seconds`."""
+    """The training's log: a line of JSON and a readable one, every `report_seconds`."""
 
     def __init__(self, trainer: Trainer, path: Path, say: Callable[[str], None] | None) -> None:
         self.trainer, self.path, self.say = trainer, path, say
