@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import EllipsisType, NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -134,7 +134,7 @@ def _adapter(cls: type) -> TypeAdapter[Any]:
 
 def _checked(hint: Any) -> Any:
     """What pydantic checks a value of a type hint against; a TypeError if it is not a type for settings."""
-    from pydantic import Field, Strict, WithJsonSchema
+    from pydantic import Field, Strict, WithJsonSchema, WrapValidator
 
     origin, inner = get_origin(hint), get_args(hint)
     if kind := registry.kind_of(hint):
@@ -146,8 +146,8 @@ def _checked(hint: Any) -> Any:
         return hint
     if hint is int:
         return Annotated[int, Field(ge=-_MOST, le=_MOST), WithJsonSchema({"type": "integer"})]
-    if hint is float:  # A whole number stays one, so that what is read is written again the same.
-        return Annotated[float | _checked(int), WithJsonSchema({"type": "number"})]
+    if hint is float:
+        return Annotated[float, WrapValidator(_number)]
     if hint is Path:
         return Annotated[Path, Strict(False)]
     if origin is tuple:
@@ -182,10 +182,16 @@ def _settings(cls: Any, name: str | None) -> Any:
     return Annotated[checked, AfterValidator(lambda fields: cls(**{n: v for n, v in fields.items() if n != "kind"}))]
 
 
+def _number(value: Any, check: Callable[[Any], float]) -> float:
+    """A number for a `float`; a whole one stays an `int`, so that what is read is written again to the letter."""
+    checked = check(value)
+    return value if isinstance(value, int) else checked
+
+
 def _refusal(error: ErrorDetails, values: Any) -> InvalidInput:
     """Pydantic's error in words of our own."""
     location, wrong, context = error["loc"], error["input"], error.get("ctx", {})
-    setting, kind = ".".join(_names(location, values)), error["type"]
+    setting, kind = ".".join(_names(location, values, error["type"] == "missing")), error["type"]
     if isinstance(cause := context.get("error"), InvalidInput):  # of a dataclass's own check
         inner = "" if cause.setting == setting else cause.setting.removeprefix(f"{setting}.")
         return InvalidInput(cause.message, setting=".".join(filter(None, (setting, inner))), advice=cause.advice)
@@ -201,12 +207,9 @@ def _refusal(error: ErrorDetails, values: Any) -> InvalidInput:
     return InvalidInput(f"{reprlib.repr(wrong)}, expected {expected}.", setting=setting)
 
 
-def _names(location: tuple[int | str, ...], values: Any) -> Iterator[str]:
+def _names(location: tuple[int | str, ...], values: Any, missing: bool) -> Iterator[str]:
     """The names on the way to a setting, without what pydantic adds: kinds, places in tuples, options of unions."""
-    for part in location:
-        if not isinstance(values, dict):
-            return
-        if part == values.get("kind") and part not in values:
-            continue
-        yield printable(str(part))[:60]
-        values = values.get(part)
+    for depth, part in enumerate(location, 1):
+        if isinstance(values, dict) and (part in values or (missing and depth == len(location))):
+            yield printable(str(part))[:60]
+            values = values.get(part)

@@ -137,12 +137,12 @@ def by_name(kind: str, name: str) -> Any:
 
 def kind_of(cls: Any) -> str | None:
     """The kind whose members share this abstract class, as a field of `DreamConfig` is declared; else None."""
-    return next((kind for kind, these in KINDS.items() if these.base == _path(cls)), None)
+    return next((kind for kind, these in KINDS.items() if these.base == _path(cls) and cls is not object), None)
 
 
 def name_of(cls: type) -> str | None:
     """The name of a member's class: "sds"; that of an unregistered one is "module:Class"; None for other classes."""
-    kind = next(filter(None, map(kind_of, cls.__mro__[:-1])), None)
+    kind = next(filter(None, map(kind_of, cls.__mro__)), None)
     if kind is None:
         return None
     return next((name for name, member in KINDS[kind].items() if member is cls), _path(cls))
