@@ -15,6 +15,7 @@ from dreamsplat.guidance import CSD, ISM, SDS, SJC
 from dreamsplat.method.camera_range import CameraRange
 from dreamsplat.priors2d import AbstractImagePrior
 from dreamsplat.representations import DensifyConfig, Lift
+from dreamsplat.representations.splat_model import SplatModel
 from dreamsplat.types import Step, Views
 
 CONFIG = replace(SMALL, representation=replace(SMALL.representation, densify=DensifyConfig(stop=0)))
@@ -171,3 +172,22 @@ def test_a_device_that_is_full_with_half_the_views_too_ends_in_advice() -> None:
     config = replace(CONFIG, steps=5, views=5, prior2d=FullDevice(resolution=2))
     with pytest.raises(DeviceUnavailable, match="Lower `views`"):
         dream(config)
+
+
+def test_a_step_that_runs_out_of_memory_after_its_update_is_undone_before_it_is_repeated(monkeypatch) -> None:
+    config, full = replace(CONFIG, steps=3, views=2), [True]
+
+    class LateFull(SplatModel):
+        def adapt(self, step: int, generator: torch.Generator) -> None:
+            if full and step == 1:
+                full.pop()
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            super().adapt(step, generator)
+
+    *_, whole = dream_steps(replace(config, steps=1))
+    narrow = whole.snapshot | {"views": torch.tensor(1)}  # from here on with one view
+    *_, expected = dream_steps(config, narrow)
+    monkeypatch.setattr("dreamsplat.representations.splat_model.SplatModel", LateFull)
+    *_, repeated = dream_steps(config)
+    assert int(repeated.snapshot["representation.params.updates"]) == repeated.index == 3
+    assert _same(repeated, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -14,8 +15,14 @@ import dreamsplat
 
 PUBLIC = {
     "PRESETS", "Cameras", "DreamConfig", "Gaussians", "PointCloud", "Rendering", "Step", "Views",
-    "dream", "dream_steps", "load", "orbit", "render", "save",
+    "dream", "dream_steps", "load", "make_views", "orbit", "render", "save",
+    "DeviceUnavailable", "Diverged", "DreamsplatError", "FileProblem", "InvalidInput", "MissingDependency",
+    "UnknownWord",
 }  # fmt: skip
+
+HEAVY = {"diffusers", "huggingface_hub", "imageio_ffmpeg", "peft", "scipy", "skimage", "transformers", "trimesh"}
+HEAVY |= {"rich", "tyro"}
+"""What takes long to import, and is used by few."""
 
 
 def python(program: str) -> str:
@@ -27,14 +34,14 @@ def python(program: str) -> str:
 def test_exactly_these_names_are_public():
     assert set(dreamsplat.__all__) == PUBLIC and len(dreamsplat.__all__) == len(PUBLIC)
     assert all(getattr(dreamsplat, name) is not None for name in PUBLIC)
-    assert {name for name in dir(dreamsplat) if not name.startswith("_")} == PUBLIC
+    assert set(dir(dreamsplat)) == PUBLIC
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC - {"PRESETS"}))
 def test_every_public_name_is_documented(name):
     value = getattr(dreamsplat, name)
     assert (inspect.getdoc(value) or "").splitlines()[:1] not in ([], [""])
-    if inspect.isclass(value):
+    if dataclasses.is_dataclass(value):
         source = inspect.getsource(value)
         for field in value.__dataclass_fields__:
             if field in value.__annotations__:
@@ -52,8 +59,8 @@ def test_dream_and_render_are_functions_whatever_was_imported_first(first):
     assert python(program).strip() == str([True] * 4)
 
 
-def test_an_unknown_name_is_an_attribute_error_that_lists_the_public_ones():
-    with pytest.raises(AttributeError, match="no attribute 'generate_asset'. Public names: .*dream"):
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="generate_asset"):
         dreamsplat.generate_asset  # noqa: B018
 
 
@@ -61,15 +68,7 @@ def test_importing_the_package_imports_nothing_else_and_its_names_nothing_heavy(
     loaded = python("import dreamsplat, sys; print(*(m for m in sys.modules if m.startswith('dreamsplat.')))").split()
     assert loaded == []
     every = "import sys; from dreamsplat import *; print(*sys.modules)"
-    assert not set(python(every).split()) & {"tyro", "rich", "imageio_ffmpeg", "diffusers", "transformers"}
-
-
-def test_the_public_names_cost_less_than_half_a_second_beyond_torch():
-    program = (
-        "import time, torch, numpy, scipy.spatial; start = time.process_time(); from dreamsplat import *;"
-        "print(time.process_time() - start)"
-    )
-    assert min(float(python(program)) for _ in range(2)) < 0.5
+    assert not set(python(every).split()) & HEAVY
 
 
 def test_the_version_is_that_of_the_installed_package():

@@ -3,71 +3,24 @@
     import dreamsplat
 
     config = dreamsplat.DreamConfig(prompt="a red mushroom", seed=0)
-    asset = dreamsplat.dream(config)                                   # Gaussians, about a minute on two cores
+    asset = dreamsplat.dream(config)                                   # Gaussians
     dreamsplat.save(asset, "mushroom.ply")
     images = dreamsplat.render(asset, dreamsplat.orbit(8).cameras).rgb  # [8, 256, 256, 3]
 
-Everything below is public, and nothing else is. Names are looked up on first use, so that `dreamsplat --help` does not
-wait for torch.
+The names of `__init__.pyi` are public, and so are those that the subpackages list in theirs: `guidance` (losses),
+`priors2d`, `priors3d`, `representations`, `method` (cameras, schedules), `render`, `assets`, `formats`, `mesh`, `runs`.
+Names are looked up on first use, so that `dreamsplat --help` does not wait for torch. docs/python.md is the tour.
 """
 
-from __future__ import annotations
-
 import sys
-from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from dreamsplat.config import DreamConfig
-    from dreamsplat.dream import dream, dream_steps
-    from dreamsplat.formats import load, save
-    from dreamsplat.method.cameras import orbit
-    from dreamsplat.presets import PRESETS
-    from dreamsplat.render import render
-    from dreamsplat.types import Cameras, Gaussians, PointCloud, Rendering, Step, Views
+import lazy_loader
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "PRESETS",
-    "Cameras",
-    "DreamConfig",
-    "Gaussians",
-    "PointCloud",
-    "Rendering",
-    "Step",
-    "Views",
-    "dream",
-    "dream_steps",
-    "load",
-    "orbit",
-    "render",
-    "save",
-]
-
-_HOMES = {
-    "dreamsplat.method.cameras": ("orbit",),
-    "dreamsplat.config": ("DreamConfig",),
-    "dreamsplat.dream": ("dream", "dream_steps"),
-    "dreamsplat.formats": ("load", "save"),
-    "dreamsplat.presets": ("PRESETS",),
-    "dreamsplat.render": ("render",),
-    "dreamsplat.types": ("Cameras", "Gaussians", "PointCloud", "Rendering", "Step", "Views"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = getattr(import_module(home), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module 'dreamsplat' has no attribute '{name}'. Public names: {', '.join(__all__)}.")
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 class _Package(ModuleType):
@@ -75,7 +28,7 @@ class _Package(ModuleType):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The import system binds each submodule to its parent. Without this, `import dreamsplat.render` anywhere would
-        # turn `dreamsplat.render` from the function into the module, depending on who was imported first.
+        # turn `dreamsplat.render` from the function into the module, depending on which was imported first.
         if not (name in __all__ and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 

@@ -235,7 +235,7 @@ class Step:
     metrics: dict[str, float]
     """Plain numbers for logging: gradient norm, sigma, Gaussian count, ..."""
     snapshot: dict[str, Tensor]
-    """Everything that `dream_steps` needs to go on from here, bit for bit. On the run's device; stays valid."""
+    """Everything `dream_steps` needs to continue from here, bit for bit. On the run's device; stays valid."""
 
     @property
     def gaussians(self) -> Gaussians:

@@ -46,7 +46,7 @@ def quick_steps(monkeypatch, random_gaussians) -> Callable[..., list[DreamConfig
                     raise before[stage]
                 shown = cloud if stage == "lift" else None
                 numbers = {"gradient_norm": float("nan")}
-                step = Step(stage, index, 2, gaussians, shown, None, numbers, lambda: {"step": torch.zeros(())})
+                step = Step(stage, index, 2, gaussians, shown, None, numbers, {"step": torch.zeros(())})
                 watch(step)
                 yield step
 
@@ -308,9 +308,9 @@ def shown_on(console: Console, random_gaussians, steps: int) -> str:
     gaussians = random_gaussians(1234)
     cloud = PointCloud(gaussians.means[:500], gaussians.means[:500])
     with console.capture() as capture, progress.show_progress(console) as report:
-        report(Step("lift", 0, steps, gaussians, cloud, None, {}))
+        report(Step("lift", 0, steps, gaussians, cloud, None, {}, {}))
         for index in range(1, steps + 1):
-            report(Step("distil", index, steps, gaussians, None, None, {}))
+            report(Step("distil", index, steps, gaussians, None, None, {}, {}))
     return capture.get()
 
 
@@ -326,8 +326,8 @@ def test_the_rate_of_a_resumed_run_counts_its_own_steps_only(random_gaussians, m
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     pace = progress._Pace()
     gaussians = random_gaussians(3)
-    assert pace.describe(Step("distil", 200, 400, gaussians, None, None, {})) == "3 Gaussians"
-    assert "2.0 steps/s" in pace.describe(Step("distil", 220, 400, gaussians, None, None, {}))
+    assert pace.describe(Step("distil", 200, 400, gaussians, None, None, {}, {})) == "3 Gaussians"
+    assert "2.0 steps/s" in pace.describe(Step("distil", 220, 400, gaussians, None, None, {}, {}))
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")])
@@ -337,7 +337,7 @@ def test_a_log_that_is_closed_or_full_does_not_stop_a_run(random_gaussians, erro
 
     closed = SimpleNamespace(write=write, flush=lambda: None, isatty=lambda: False)
     with progress.show_progress(Console(file=closed, force_terminal=False)) as report:
-        report(Step("lift", 0, 1, random_gaussians(3), None, None, {}))
+        report(Step("lift", 0, 1, random_gaussians(3), None, None, {}, {}))
 
 
 def test_a_terminal_shows_a_bar_with_the_same_numbers(random_gaussians):

@@ -11,7 +11,7 @@ import torch
 from dreamsplat.commands import doctor
 from dreamsplat.errors import MissingDependency
 from dreamsplat.hub.catalogue import KNOWN_MODELS
-from dreamsplat.render import BACKENDS, DEVICES, Rendering, gsplat, selftest
+from dreamsplat.render import BACKENDS, Rendering, selftest
 
 
 def test_the_doctor_reports_versions_renderer_and_weights(run):
@@ -81,9 +81,9 @@ def test_every_renderer_that_runs_here_passes_the_self_test(backend):
     usable, reason = BACKENDS[backend].available()
     if not usable:
         pytest.skip(reason)
-    errors = selftest.errors(BACKENDS[backend].render, torch.device(DEVICES.get(backend, "cpu")))
+    errors = selftest.errors(BACKENDS[backend].render, torch.device((*BACKENDS[backend].devices, "cpu")[0]))
     assert len(errors) == 10
-    assert max(errors.values()) <= (gsplat.TOLERANCE if backend == "gsplat" else selftest.TOLERANCE)
+    assert max(errors.values()) <= BACKENDS[backend].tolerance
 
 
 @pytest.mark.parametrize("fault", [1.001, float("nan")])

@@ -12,7 +12,7 @@ import torch
 from damage import assert_usable_or_refused, damaged, repeatable
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import needs_oracles, splat_transform
+from peers import needs_peers, splat_transform
 from plyfile import PlyData
 
 from dreamsplat.errors import FileProblem
@@ -195,7 +195,7 @@ def test_chunks_without_colour_ranges_mean_plain_colours(tmp_path):
     assert float(loaded.opacities[0]) == 1
 
 
-@needs_oracles
+@needs_peers
 def test_splat_transform_reads_ours_as_we_do(tmp_path, random_gaussians):
     saved = random_gaussians(700, 3)
     compressed_ply.write(saved, tmp_path / "ours.compressed.ply")
@@ -206,7 +206,7 @@ def test_splat_transform_reads_ours_as_we_do(tmp_path, random_gaussians):
     assert_within_bounds(theirs, in_file_order(saved))
 
 
-@needs_oracles
+@needs_peers
 def test_what_splat_transform_writes_is_read_as_it_reads_it(tmp_path, random_gaussians):
     saved = random_gaussians(700, 2)
     ply.write(saved, tmp_path / "a.ply")

@@ -17,7 +17,7 @@ import torch
 from damage import assert_usable_or_refused, damaged, repeatable
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import needs_oracles, node, splat_transform
+from peers import needs_peers, node, splat_transform
 
 from dreamsplat.assets.frame import Z_UP_TO_Y_UP, rotated
 from dreamsplat.errors import FileProblem
@@ -131,7 +131,7 @@ console.log(JSON.stringify({ issues: report.issues.messages.map((m) => [m.code, 
 """
 
 
-@needs_oracles
+@needs_peers
 def test_the_validator_finds_only_that_it_does_not_know_the_extension_and_three_reads_the_values(
     tmp_path, random_gaussians
 ):
@@ -155,7 +155,7 @@ def test_the_validator_finds_only_that_it_does_not_know_the_extension_and_three_
     torch.testing.assert_close(values[f"{prefix}:sh_degree_3_coef_6"].reshape(-1, 3), turned.sh[:, 15])
 
 
-@needs_oracles
+@needs_peers
 def test_what_splat_transform_writes_is_read(tmp_path, random_gaussians):
     saved = random_gaussians(300, 3)
     ply.write(saved, tmp_path / "a.ply")

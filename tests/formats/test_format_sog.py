@@ -19,7 +19,7 @@ import torch
 from damage import assert_usable_or_refused, damaged, repeatable
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import needs_oracles, splat_transform
+from peers import needs_peers, splat_transform
 from PIL import Image
 
 from dreamsplat.errors import FileProblem
@@ -199,7 +199,7 @@ def test_palettes_serve_rare_vectors_too(generator):
 # --- other writers and readers ----------------------------------------------------------------------------------------
 
 
-@needs_oracles
+@needs_peers
 def test_splat_transform_reads_ours_as_we_do(tmp_path, random_gaussians):
     saved = random_gaussians(1500, 3)
     sog.write(saved, tmp_path / "ours.sog")
@@ -210,7 +210,7 @@ def test_splat_transform_reads_ours_as_we_do(tmp_path, random_gaussians):
     assert_within_bounds(theirs, in_file_order(saved))
 
 
-@needs_oracles
+@needs_peers
 def test_what_splat_transform_writes_is_read_as_it_reads_it(tmp_path, random_gaussians):
     saved = random_gaussians(300, 2)
     ply.write(saved, tmp_path / "a.ply")

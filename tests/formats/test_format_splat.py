@@ -13,7 +13,7 @@ import torch
 from damage import repeatable
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import needs_oracles, node, splat_transform
+from peers import needs_peers, node, splat_transform
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats import ply, splat
@@ -207,7 +207,7 @@ def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, data):
 # --- other programs ---------------------------------------------------------------------------------------------------
 
 
-@needs_oracles
+@needs_peers
 def test_splat_transform_reads_what_is_written(tmp_path, random_gaussians, generator):
     saved = displayable(random_gaussians(500), generator)
     splat.write(saved, tmp_path / "a.splat")
@@ -221,7 +221,7 @@ def test_splat_transform_reads_what_is_written(tmp_path, random_gaussians, gener
     assert float(turn_deg(theirs.quats, saved.quats).max()) < MOST_TURN_DEG + 1.8
 
 
-@needs_oracles
+@needs_peers
 def test_three_reads_the_centres_covariances_and_colours_that_are_written(tmp_path, random_gaussians, generator):
     splat.write(displayable(random_gaussians(50), generator), tmp_path / "a.splat")
     script = """

@@ -21,7 +21,7 @@ import torch
 from damage import repeatable
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import needs_oracles, node, splat_transform
+from peers import needs_peers, node, splat_transform
 
 from dreamsplat.errors import FileProblem, InvalidInput, MissingDependency
 from dreamsplat.formats import ply, spz
@@ -30,7 +30,7 @@ from dreamsplat.method.cameras import make_views
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians
 from dreamsplat.world.language.captions import parse_caption
-from dreamsplat.world.objects.draw_object import draw_instance
+from dreamsplat.world.objects.draw_object import draw_object
 
 HEADER = struct.Struct("<4sIIBBBB")
 MOST = {
@@ -70,7 +70,7 @@ def trained_object(sh_noise: float, seed: int = 0, prompt: str = "a red mushroom
     """An object of the bundled world with sizes, turns and opacities as spread as after training, and noise in its
     harmonics of degree 1 to 3."""
     generator = torch.Generator().manual_seed(seed)
-    plain = draw_instance(parse_caption(prompt), generator)
+    plain = draw_object(parse_caption(prompt), generator)
 
     def noise(*shape: int) -> torch.Tensor:
         return torch.randn(len(plain), *shape, generator=generator)
@@ -496,7 +496,7 @@ def test_a_corrupted_file_of_version_4_is_read_or_refused_and_nothing_else(tmp_p
 # --- other programs ---------------------------------------------------------------------------------------------------
 
 
-@needs_oracles
+@needs_peers
 def test_splat_transform_reads_what_is_written(tmp_path, random_gaussians):
     saved = random_gaussians(500, 3)
     spz.write(saved, tmp_path / "a.spz")
@@ -507,7 +507,7 @@ def test_splat_transform_reads_what_is_written(tmp_path, random_gaussians):
         torch.testing.assert_close(getattr(theirs, name), values, rtol=1e-5, atol=ROUNDING)
 
 
-@needs_oracles
+@needs_peers
 @pytest.mark.parametrize("version", [3, 4])
 def test_what_splat_transform_writes_is_read(tmp_path, random_gaussians, version):
     if version == 4:
@@ -520,7 +520,7 @@ def test_what_splat_transform_writes_is_read(tmp_path, random_gaussians, version
     assert {n: v for n, v in found.items() if v > (9 / 128 if n == "sh" else MOST[n] + ROUNDING)} == {}
 
 
-@needs_oracles
+@needs_peers
 def test_three_reads_what_is_written(tmp_path, random_gaussians):
     spz.write(random_gaussians(50, 3), tmp_path / "a.spz")
     script = """

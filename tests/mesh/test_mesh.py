@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from oracles import needs_oracles, node
+from peers import needs_peers, node
 
 from dreamsplat import mesh as mesh_package
 from dreamsplat.assets import join
@@ -22,7 +22,7 @@ from dreamsplat.mesh.bake import bake_colours, cameras_around
 from dreamsplat.mesh.density import MIN_ALPHA, bounds, density_on, grid_over
 from dreamsplat.mesh.surface import extract_surface
 from dreamsplat.mesh.triangles import vertex_normals
-from dreamsplat.priors3d.from_file import Points
+from dreamsplat.priors3d.from_file import FromFile
 from dreamsplat.types import Gaussians
 
 pytest.importorskip("skimage", reason="scikit-image is not installed")
@@ -314,7 +314,7 @@ def test_another_reader_finds_the_mesh_y_up_with_its_colours(tmp_path, mesh, suf
 def test_a_mesh_comes_back_as_a_start_where_it_was_and_in_its_colours(tmp_path, mesh, suffix, write):
     pytest.importorskip("trimesh")
     write(mesh, tmp_path / f"a{suffix}")
-    spec = Points(tmp_path / f"a{suffix}", count=500, centre=False, size=None)
+    spec = FromFile(tmp_path / f"a{suffix}", count=500, centre=False, size=None)
     cloud = spec.load(torch.device("cpu")).sample("", torch.Generator().manual_seed(0))
     distances, nearest = torch.cdist(cloud.xyz, mesh.vertices).min(dim=1)
     assert float(distances.max()) < 0.05
@@ -332,7 +332,7 @@ def test_the_front_faces_plus_z_in_the_file(tmp_path):
     assert lines[-1] == "f 1//1 2//2 3//3"
 
 
-@needs_oracles
+@needs_peers
 def test_the_validator_of_gltf_finds_nothing(tmp_path, mesh):
     write_glb(mesh, tmp_path / "a.glb")
     script = """

@@ -163,10 +163,10 @@ def test_orbit_goes_once_around_without_its_end() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"elevation_deg": (60, -10)}, r"CameraRange.elevation_deg: \(60, -10\)"),
-        ({"distance": (0, 1)}, "CameraRange.distance"),
-        ({"fov_y_deg": (40, 180)}, "CameraRange.fov_y_deg"),
-        ({"elevation_sampling": "cube"}, "'cube'. Known: uniform, sphere, paper"),
+        ({"elevation_deg": (60, -10)}, r"cameras.elevation_deg: \(60, -10\)"),
+        ({"distance": (0, 1)}, "cameras.distance"),
+        ({"fov_y_deg": (40, 180)}, "cameras.fov_y_deg"),
+        ({"elevation_sampling": "cube"}, "'cube', expected one of uniform, sphere, paper"),
     ],
 )
 def test_impossible_ranges_are_refused(change: dict, message: str) -> None:

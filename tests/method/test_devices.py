@@ -30,7 +30,7 @@ def test_cpu_is_always_there() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_is_refused_where_there_is_none() -> None:
-    with pytest.raises(DeviceUnavailable, match="--device cpu"):
+    with pytest.raises(DeviceUnavailable, match="Use cpu or auto"):
         resolve_device("cuda")
     assert resolve_device("auto") == torch.device("cpu")
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dreamsplat.world.language.captions import COLOURS
+from dreamsplat.world.language.vocabulary import COLOURS
 from dreamsplat.world.objects.categories import CATEGORIES
 from dreamsplat.world.objects.makers import star, towards, turned
 from dreamsplat.world.objects.primitives import Box, Ellipsoid, Primitive, Torus

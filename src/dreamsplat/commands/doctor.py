@@ -16,9 +16,10 @@ import torch
 import dreamsplat
 from dreamsplat.commands.flags import parse_flags
 from dreamsplat.errors import MissingDependency
+from dreamsplat.hub.cache import cached
 from dreamsplat.hub.catalogue import KNOWN_MODELS, KnownModel
-from dreamsplat.hub.fetch import cached, require
-from dreamsplat.render import backend_choice, gsplat, render, selftest
+from dreamsplat.hub.optional import require
+from dreamsplat.render import BACKENDS, backend_choice, gsplat, render, selftest
 from dreamsplat.world.bundle import WEIGHTS, weight_hashes
 
 PACKAGES = ("torch", "numpy", "scipy", "pillow", "safetensors", "tyro", "rich", "imageio-ffmpeg")
@@ -90,7 +91,7 @@ def _report_renderer(device: torch.device) -> bool:
     name, reason = backend_choice(device)
     print(f"renderer      {device}: {name} ({reason})")
     what, error = selftest.worst(selftest.errors(_renderer(name), device))
-    allowed = gsplat.TOLERANCE if name == "gsplat" else selftest.TOLERANCE
+    allowed = BACKENDS[name].tolerance
     passed = error <= allowed
     verdict = "PASS" if passed else "FAIL"
     print(f"self-test     {verdict}: largest relative error {error:.1e} ({what}), allowed {allowed:.0e}")

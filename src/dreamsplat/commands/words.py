@@ -16,17 +16,10 @@ class Words:
 def words(arguments: Sequence[str]) -> int:
     """`dreamsplat words`: print the vocabulary of the bundled models and two example prompts."""
     parse_flags(Words, arguments, "words")
-    from dreamsplat.world.language.captions import (
-        COLOURS,
-        VIEW_WORDS,
-        caption,
-        held_out_pairs,
-        known_words,
-        trained_pairs,
-    )
-    from dreamsplat.world.objects.categories import CATEGORIES
+    from dreamsplat.world.language.captions import caption, held_out_pairs, known_words, trained_pairs
+    from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES, VIEW_WORDS
 
-    named = {"colours": tuple(COLOURS), "objects": tuple(CATEGORIES), "views": VIEW_WORDS}
+    named = {"colours": COLOUR_NAMES, "objects": CATEGORY_NAMES, "views": VIEW_WORDS}
     spoken = {word for group in named.values() for word in group}
     named["other words"] = tuple(word for word in known_words() if word not in spoken)
     for title, group in named.items():

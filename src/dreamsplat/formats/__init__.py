@@ -1,17 +1,19 @@
 """Saving and loading Gaussians; the file's suffix chooses the format from `FORMATS`.
 
-To add a format, write a module with `write(gaussians, path)` and `read(path)`, and add its line to `FORMATS`.
+To add a format, write a module with `write(gaussians, path)` and `read(path)`, describe it below, and add its line to
+`registry.py`; or register it from a package of your own (docs/extending.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 import torch
 
+from dreamsplat import registry
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import read_start
 from dreamsplat.formats import compressed_ply, glb, html, ply, sog, splat, spz
@@ -35,15 +37,14 @@ def _read_any_ply(path: Path) -> Gaussians:
     return compressed_ply.read(path) if compressed_ply.is_compressed(read_start(path)) else ply.read(path)
 
 
-FORMATS: dict[str, Format] = {
-    ".ply": Format("standard 3D Gaussian splatting PLY", ply.write, _read_any_ply),
-    ".compressed.ply": Format("PlayCanvas' compressed PLY", compressed_ply.write, compressed_ply.read),
-    ".glb": Format("glTF with KHR_gaussian_splatting", glb.write, glb.read),
-    ".html": Format("a page that shows the asset", html.write, None),
-    ".sog": Format("PlayCanvas' SOG", sog.write, sog.read),
-    ".splat": Format("web viewers' .splat", splat.write, splat.read),
-    ".spz": Format("Niantic's .spz", spz.write, spz.read),
-}
+PLY = Format("standard 3D Gaussian splatting PLY", ply.write, _read_any_ply)
+COMPRESSED_PLY = Format("PlayCanvas' compressed PLY", compressed_ply.write, compressed_ply.read)
+GLB = Format("glTF with KHR_gaussian_splatting", glb.write, glb.read)
+HTML = Format("a page that shows the asset", html.write, None)
+SOG = Format("PlayCanvas' SOG", sog.write, sog.read)
+SPLAT = Format("web viewers' .splat", splat.write, splat.read)
+SPZ = Format("Niantic's .spz", spz.write, spz.read)
+FORMATS: Mapping[str, Format] = registry.members("formats")
 """Ending of a file's name, in lower case and with its dot -> format. The longest that matches is used."""
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import inf
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from dreamsplat.guidance.conditions import Conditions
+from dreamsplat.maths.ranges import check_range
 from dreamsplat.priors2d.base import AbstractImagePrior, AbstractParticles
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dreamsplat.guidance.conditions import Conditions
 
 LossState = AbstractParticles | None
 """What a loss learns during a run: a second network for VSD, nothing for the others."""
@@ -31,13 +36,13 @@ def guided_denoise(
         prior: The 2D model.
         z_noisy: The noisy sample z + sigma n.
         sigma: Noise levels.
-        conditions: What the model is told; with `conditions.away`, Perp-Neg (Armandpour et al. 2023, eq. 6): what is to
-            be avoided counts only where it is perpendicular to what is wanted.
+        conditions: What the model is given; with `conditions.avoided`, Perp-Neg (Armandpour et al. 2023, eq. 6): what
+            is to be avoided counts only where it is perpendicular to what is wanted.
         guidance_scale: s.
         rescale: Share, 0 to 1, of the guided estimate that is given the standard deviation of D_pos, against the
             oversaturation of large s (Lin et al. 2023, eq. 15 and 16, applied to the clean estimate).
     """
-    if guidance_scale == 1 and conditions.away is None:
+    if guidance_scale == 1 and not conditions.avoided:
         return prior.denoise(z_noisy, sigma, conditions.positive)
     positive, negative, direction = estimates(prior, z_noisy, sigma, conditions)
     guided = negative + guidance_scale * direction
@@ -54,18 +59,17 @@ def estimates(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Clean estimates D_pos and D_neg, and the direction of guidance D_pos - D_neg, each [C, c, h, w].
 
-    With `conditions.away` the direction also leads away from those, perpendicular to what is wanted.
+    With `conditions.avoided` the direction also leads away from those, perpendicular to what is wanted.
     """
+    import torch  # Here and not above: settings are read without waiting for it.
+
     assert conditions.negative is not None, "guidance needs a negative condition"
-    away = [] if conditions.away is None else list(conditions.away)
-    branches = [conditions.positive, conditions.negative, *away]
+    branches = [conditions.positive, conditions.negative, *(away for away, _ in conditions.avoided)]
     count = len(branches)
     together = prior.denoise(z_noisy.repeat(count, 1, 1, 1), sigma.repeat(count), torch.cat(branches))
-    positive, negative, *avoided = together.chunk(count)
+    positive, negative, *away = together.chunk(count)
     wanted = direction = positive - negative
-    for weight, estimate in zip(
-        () if conditions.away_weights is None else conditions.away_weights, avoided, strict=True
-    ):
+    for (_, weight), estimate in zip(conditions.avoided, away, strict=True):
         direction = direction + weight[:, None, None, None].to(wanted) * perpendicular(estimate - negative, wanted)
     return positive, negative, direction
 
@@ -75,6 +79,8 @@ def perpendicular(
     axis: Tensor,  # [C, c, h, w]
 ) -> Tensor:
     """The part [C, c, h, w] of each sample of `vector` that is perpendicular to that of `axis`; all where that is 0."""
+    import torch
+
     squared = axis.square().sum(dim=(1, 2, 3), keepdim=True)
     share = (vector * axis).sum(dim=(1, 2, 3), keepdim=True) / squared.clamp_min(torch.finfo(axis.dtype).tiny)
     return vector - share * axis
@@ -82,6 +88,12 @@ def perpendicular(
 
 def _deviation(samples: Tensor) -> Tensor:
     return samples.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-8)
+
+
+def check_guidance(guidance_scale: float, rescale: float = 0.0) -> None:
+    """Refuse a guidance scale that is negative or not finite, and a share outside 0 to 1."""
+    check_range("loss.guidance_scale", guidance_scale, 0, inf)
+    check_range("loss.rescale", rescale, 0, 1)
 
 
 class AbstractLoss(ABC):

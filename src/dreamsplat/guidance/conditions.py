@@ -1,16 +1,17 @@
-"""What the 2D prior is told about each view: the prompt with the view in words, and what to move away from."""
+"""The conditions of the 2D prior: the prompt with the view in words, and what to move away from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.method.prompts import VIEW_WORDS, blended_views, opposed_views, view_prompts
-from dreamsplat.priors2d.base import AbstractImagePrior
-from dreamsplat.types import Views
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dreamsplat.priors2d.base import AbstractImagePrior
+    from dreamsplat.types import Views
 
 ViewText = Literal["words", "interpolated", "perp-neg"]
 """How the camera enters the text: as the word of its sector (the paper); as a mixture of the embeddings of the two
@@ -19,16 +20,14 @@ nearest words; or as that mixture, and away from the words that do not fit (Perp
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the 2D prior is told about each of C views."""
+    """The conditions of the 2D prior for each of C views."""
 
     positive: Tensor
     """[C, ...] the prompt (with its view)."""
     negative: Tensor | None
     """[C, ...] the empty or negative prompt that guidance moves away from; a scale of 1 needs none."""
-    away: Tensor | None = None
-    """[M, C, ...] prompts of views that are not to be seen (Perp-Neg)."""
-    away_weights: Tensor | None = None
-    """[M, C] their weights, <= 0."""
+    avoided: tuple[tuple[Tensor, Tensor], ...] = ()
+    """Views that are not to be seen (Perp-Neg): condition [C, ...] and weight [C], <= 0, of each."""
 
 
 def every_prompt(prompt: str, negative_prompt: str) -> list[str]:
@@ -58,4 +57,4 @@ def describe(
     if view_text == "interpolated":
         return Conditions(positive, negative)
     first, second, weights = opposed_views(views)
-    return Conditions(positive, negative, torch.stack([embed(first), embed(second)]), weights)
+    return Conditions(positive, negative, ((embed(first), weights[0]), (embed(second), weights[1])))

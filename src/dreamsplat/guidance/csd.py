@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from dreamsplat.guidance.base import AbstractLoss, LossState, estimates
-from dreamsplat.guidance.conditions import Conditions
+from dreamsplat.guidance.base import AbstractLoss, LossState, check_guidance, estimates
 from dreamsplat.guidance.sds import Weighting, weight
 from dreamsplat.maths.noise import normal_like
-from dreamsplat.priors2d.base import AbstractImagePrior
+from dreamsplat.maths.ranges import check_choice
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dreamsplat.guidance.conditions import Conditions
+    from dreamsplat.priors2d.base import AbstractImagePrior
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class CSD(AbstractLoss):
     """The factor s; it decides only how hard the gradient's limit cuts, since Adam forgets the size of gradients."""
     weighting: Weighting = "sds"
     """Weight of a noise level."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_guidance(self.guidance_scale)
+        check_choice("loss.weighting", self.weighting, Weighting)
 
     @property
     def needs_negative(self) -> bool:

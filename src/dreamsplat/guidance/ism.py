@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
-from dreamsplat.guidance.conditions import Conditions
+from dreamsplat.guidance.base import AbstractLoss, LossState, check_guidance, guided_denoise
 from dreamsplat.guidance.sds import Weighting, weight
 from dreamsplat.maths.noise import normal_like
+from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.method.noise_levels import sigma_of_time, time_of_sigma
-from dreamsplat.priors2d.base import AbstractImagePrior
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dreamsplat.guidance.conditions import Conditions
+    from dreamsplat.priors2d.base import AbstractImagePrior
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,17 @@ class ISM(AbstractLoss):
     rescale: float = 0.0
     """Share of the estimate whose contrast is brought back to that without guidance: see `guided_denoise`."""
 
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_guidance(self.guidance_scale, self.rescale)
+        check_choice("loss.weighting", self.weighting, Weighting)
+        check_range("loss.interval", self.interval, 0, 1, above=True)
+        check_range("loss.stride", self.stride, 0, 1, above=True)
+        check_range("loss.strides", self.strides, 1, 1000)
+
     @property
     def needs_negative(self) -> bool:
-        """Always: the inversion is told nothing else."""
+        """Always: it is the inversion's only condition."""
         return True
 
     def grad(
@@ -58,7 +70,7 @@ class ISM(AbstractLoss):
         time_s = (time_of_sigma(sigma) - self.interval).clamp_min(0)
         start = (time_s - self.strides * self.stride).clamp_min(0)
         steps = min(self.strides, max(1, ceil(float((time_s - start).max()) / self.stride)))
-        levels = [sigma_of_time(torch.lerp(start, time_s, k / steps)).to(z) for k in range(steps + 1)]
+        levels = [sigma_of_time(start.lerp(time_s, k / steps)).to(z) for k in range(steps + 1)]
         x = z + levels[0][:, None, None, None] * normal_like(z, generator)
         predicted = _noise(x, prior.denoise(x, levels[0], conditions.negative), levels[0])
         for level, following in pairwise(levels):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
-import torch
-from torch import Tensor
-
-from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
-from dreamsplat.guidance.conditions import Conditions
+from dreamsplat.guidance.base import AbstractLoss, LossState, check_guidance, guided_denoise
 from dreamsplat.maths.noise import normal_like
-from dreamsplat.priors2d.base import AbstractImagePrior
+from dreamsplat.maths.ranges import check_choice
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dreamsplat.guidance.conditions import Conditions
+    from dreamsplat.priors2d.base import AbstractImagePrior
 
 Weighting = Literal["sds", "uniform", "fantasia3d", "sigma"]
 """w(t): 1 - abar; 1; sqrt(abar) (1 - abar) (method.md 3.1); sqrt((1 - abar) / abar), as LucidDreamer's code."""
@@ -24,7 +27,7 @@ def weight(weighting: Weighting, sigma: Tensor) -> Tensor:
         case "sds":
             return one_minus_abar
         case "uniform":
-            return torch.ones_like(sigma)
+            return sigma.new_ones(sigma.shape)
         case "fantasia3d":
             return (1 - one_minus_abar).sqrt() * one_minus_abar
         case "sigma":
@@ -43,6 +46,11 @@ class SDS(AbstractLoss):
     """Weight of a noise level."""
     rescale: float = 0.0
     """Share of the estimate whose contrast is brought back to that without guidance: see `guided_denoise`."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_guidance(self.guidance_scale, self.rescale)
+        check_choice("loss.weighting", self.weighting, Weighting)
 
     @property
     def needs_negative(self) -> bool:

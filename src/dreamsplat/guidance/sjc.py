@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
-from dreamsplat.guidance.conditions import Conditions
+from dreamsplat.guidance.base import AbstractLoss, LossState, check_guidance, guided_denoise
 from dreamsplat.maths.noise import normal_like
-from dreamsplat.priors2d.base import AbstractImagePrior
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dreamsplat.guidance.conditions import Conditions
+    from dreamsplat.priors2d.base import AbstractImagePrior
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,10 @@ class SJC(AbstractLoss):
     (method.md 4.3)."""
     rescale: float = 0.0
     """Share of the estimate whose contrast is brought back to that without guidance: see `guided_denoise`."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_guidance(self.guidance_scale, self.rescale)
 
     @property
     def needs_negative(self) -> bool:

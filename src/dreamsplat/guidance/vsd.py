@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
-from dreamsplat.guidance.conditions import Conditions
+from dreamsplat.guidance.base import AbstractLoss, LossState, check_guidance, guided_denoise
 from dreamsplat.guidance.sds import Weighting, weight
 from dreamsplat.maths.noise import normal_like
+from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.method.noise_levels import sigma_of_time
-from dreamsplat.priors2d.base import AbstractImagePrior
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dreamsplat.guidance.conditions import Conditions
+    from dreamsplat.priors2d.base import AbstractImagePrior
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class VSD(AbstractLoss):
     """g = w(t) (eps(y) - eps_phi(y)): the difference between the model and one that knows the current renderings.
 
     The second network is the model itself with a LoRA, trained by one step of denoising score matching on the
-    renderings after each gradient. It is told the view in the prompt; the paper's code adds the camera's matrix.
+    renderings after each gradient. The view reaches it in the prompt; the paper's code adds the camera's matrix.
     """
 
     guidance_scale: float = 7.5
@@ -33,6 +37,13 @@ class VSD(AbstractLoss):
     """Rank of the LoRA."""
     learning_rate: float = 1e-4
     """Of the LoRA, by AdamW."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_guidance(self.guidance_scale, self.rescale)
+        check_choice("loss.weighting", self.weighting, Weighting)
+        check_range("loss.rank", self.rank, 1, 1024)
+        check_range("loss.learning_rate", self.learning_rate, 0, 1, above=True)
 
     @property
     def needs_negative(self) -> bool:
@@ -52,7 +63,9 @@ class VSD(AbstractLoss):
         generator: torch.Generator,
         state: LossState = None,
     ) -> Tensor:
-        """See `AbstractLoss.grad`. Two network calls, and one training step at noise levels of its own."""
+        """See `AbstractLoss.grad`. Two network calls, and one training step at its own noise levels."""
+        import torch  # Here and not above: settings are read without waiting for it.
+
         assert state is not None, "VSD needs the state that its `start` returned"
         s = sigma[:, None, None, None]
         z_noisy = z + s * normal_like(z, generator)

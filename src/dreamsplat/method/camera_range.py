@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.maths.ranges import check_choice
 
 ElevationSampling = Literal["uniform", "sphere", "paper"]
 """How elevations are drawn from their range: see `sample_elevations`."""
@@ -33,9 +34,7 @@ class CameraRange:
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
                 raise InvalidInput(
-                    f"CameraRange.{name}: ({low}, {high}), expected (low, high) with {least} <= low <= high <= {most}."
+                    f"({low}, {high}), expected (low, high) with {least} <= low <= high <= {most}.",
+                    setting=f"cameras.{name}",
                 )
-        if self.elevation_sampling not in ("uniform", "sphere", "paper"):
-            raise InvalidInput(
-                f"CameraRange.elevation_sampling: '{self.elevation_sampling}'. Known: uniform, sphere, paper."
-            )
+        check_choice("cameras.elevation_sampling", self.elevation_sampling, ElevationSampling)

@@ -15,10 +15,8 @@ from torch import Tensor
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.harmonics import rgb_to_sh
 from dreamsplat.maths.neighbours import nearest_neighbours
+from dreamsplat.maths.ranges import check_range
 from dreamsplat.types import Gaussians, PointCloud, check_shapes
-
-MOST_CANDIDATES = 100_000_000
-"""A hundred times the official number; with more the memory would end first."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ def grow_points(
     Args:
         cloud: P >= 1 finite points, in the frame of the 3D prior (before any world scale).
         generator: source of all randomness: positions, then colours, then the subset of `max_points`.
-        candidates: points drawn in the box, 0 to `MOST_CANDIDATES`.
+        candidates: points drawn in the box, >= 0.
         radius: in the units of `cloud`, > 0; the official 0.01 is for objects that fill [-1, 1].
         colour_jitter: see `perturb_colours`.
         max_points: most points to return, or None for all. Above it a random subset of the grown points is kept; the
@@ -53,11 +51,9 @@ def grow_points(
         InvalidInput: for an empty or non-finite cloud, or an argument out of range.
     """
     _check_cloud(cloud)
-    if not 0 <= candidates <= MOST_CANDIDATES or not 0 < radius < inf or (max_points is not None and max_points < 0):
-        raise InvalidInput(
-            f"grow_points: candidates {candidates}, radius {radius}, max_points {max_points}; "
-            f"expected candidates 0 to {MOST_CANDIDATES}, a finite radius > 0 and max_points >= 0 or None."
-        )
+    check_range("candidates", candidates, 0, inf)
+    check_range("radius", radius, 0, inf, above=True)
+    check_range("max_points", 0 if max_points is None else max_points, 0, inf)
     xyz, nearest = _grow_positions(cloud.xyz, generator, candidates, radius)
     if candidates > 0 and len(xyz) == 0:
         _log.warning("Growing added no points: none of %d was within %g of the cloud.", candidates, radius)
@@ -82,8 +78,7 @@ def perturb_colours(
         InvalidInput: if `jitter` is negative or not finite.
     """
     check_shapes(rgb=(rgb, "P 3"))
-    if not 0 <= jitter < inf:
-        raise InvalidInput(f"colour jitter: {jitter}, expected a finite number >= 0.")
+    check_range("colour_jitter", jitter, 0, inf)
     return rgb + jitter * _uniform(len(rgb), generator, like=rgb)
 
 
@@ -146,10 +141,8 @@ def to_gaussians(
         InvalidInput: for an empty or non-finite cloud, or an argument out of range.
     """
     _check_cloud(cloud)
-    if not 0 <= opacity <= 1:
-        raise InvalidInput(f"to_gaussians: opacity {opacity}, expected a number in [0, 1].")
-    if sh_degree not in (0, 1, 2, 3):
-        raise InvalidInput(f"to_gaussians: sh_degree {sh_degree}, expected 0, 1, 2 or 3.")
+    check_range("opacity", opacity, 0, 1)
+    check_range("sh_degree", sh_degree, 0, 3)
     count, xyz = len(cloud), cloud.xyz
     sh = xyz.new_zeros(count, (sh_degree + 1) ** 2, 3)
     sh[:, 0] = rgb_to_sh(cloud.rgb)

@@ -5,8 +5,10 @@ A time t in [0, 1] is a fraction of the training schedule: t = 0.98 is step 980 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS = 1000
 BETA_FIRST, BETA_LAST = 0.00085, 0.012
@@ -18,6 +20,8 @@ def sigma_of_time(t: Tensor) -> Tensor:
 
     Between the schedule's steps abar is interpolated linearly in its logarithm.
     """
+    import torch  # Here and not above: settings are read without waiting for it.
+
     log_abar = _log_abar()
     position = (t.double() * STEPS).clamp(0, STEPS - 1)
     low = position.floor().long().clamp_max(STEPS - 2)
@@ -27,6 +31,8 @@ def sigma_of_time(t: Tensor) -> Tensor:
 
 def time_of_sigma(sigma: Tensor) -> Tensor:
     """The time t [C] in [0, 1) of noise levels sigma [C], clamped to the schedule: the inverse of `sigma_of_time`."""
+    import torch
+
     log_abar = _log_abar()
     wanted = -(1 + sigma.double().cpu() ** 2).log()
     high = torch.searchsorted(-log_abar, -wanted).clamp(1, STEPS - 1)
@@ -35,5 +41,7 @@ def time_of_sigma(sigma: Tensor) -> Tensor:
 
 
 def _log_abar() -> Tensor:
+    import torch
+
     betas = torch.linspace(BETA_FIRST**0.5, BETA_LAST**0.5, STEPS, dtype=torch.float64) ** 2
     return (1 - betas).log().cumsum(0)

@@ -1,4 +1,4 @@
-"""Telling a 2D prior which side of the object it should see, in words.
+"""Describing to a 2D prior, in words, which side of the object it sees.
 
 The rule, the suffixes and the negative prompt are those of GaussianDreamer's official code (method.md 2.4).
 """
@@ -6,12 +6,12 @@ The rule, the suffixes and the negative prompt are those of GaussianDreamer's of
 from __future__ import annotations
 
 from math import exp
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from dreamsplat.types import Views
+    from dreamsplat.types import Views
 
 ViewWord = Literal["front", "side", "back", "overhead"]
 """What a camera sees of the object."""
@@ -57,6 +57,8 @@ def blended_views(views: Views) -> tuple[list[str], list[str], Tensor]:
 
     The front at azimuth 0, the side at 90, the back at 180 degrees; from overhead that word alone.
     """
+    import torch  # Here and not above: settings are read without waiting for it.
+
     words = [_blend(*angles) for angles in _angles(views)]
     return [near for near, _, _ in words], [far for _, far, _ in words], torch.tensor([share for _, _, share in words])
 
@@ -67,6 +69,8 @@ def opposed_views(views: Views) -> tuple[list[str], list[str], Tensor]:
     Perp-Neg (Armandpour et al. 2023, section 4.2) with the decay constants that threestudio uses: between front and
     side both are held apart; between side and back the front is. From overhead nothing is.
     """
+    import torch
+
     words = [_oppose(*angles) for angles in _angles(views)]
     firsts, seconds, weights = zip(*words, strict=True)
     return list(firsts), list(seconds), torch.tensor(weights).T

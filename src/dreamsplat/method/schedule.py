@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.maths.ranges import check_range
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
+class AbstractTimes(ABC):
+    """A rule for which noise levels are visited when: a frozen dataclass."""
+
+    @abstractmethod
+    def draw(self, step: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
+        """Diffusion times [count], in (0, 1], for one of `steps` steps: fractions of the training schedule."""
+
+
 @dataclass(frozen=True)
-class Times:
+class Times(AbstractTimes):
     """Diffusion times, as fractions of the training schedule. Defaults: the official code (method.md 3.1)."""
 
     early: tuple[float, float] = (0.02, 0.98)
@@ -29,7 +39,7 @@ class Times:
         for name in ("early", "late"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
-                raise InvalidInput(f"times.{name}: ({low}, {high}), expected 0 < low <= high <= 1.")
+                raise InvalidInput(f"({low}, {high}), expected 0 < low <= high <= 1.", setting=f"times.{name}")
 
     def draw(self, step: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
         """Times [count] for one of `steps` steps, uniform and independent per image, as in the official code."""
@@ -40,7 +50,7 @@ class Times:
 
 
 @dataclass(frozen=True)
-class AnnealedTimes:
+class AnnealedTimes(AbstractTimes):
     """Diffusion times whose greatest falls over the whole run: coarse form first, detail last, without a jump."""
 
     least: float = 0.02
@@ -56,8 +66,8 @@ class AnnealedTimes:
         """Check that the times are in order."""
         if not 0 < self.least <= self.last <= self.first <= 1:
             raise InvalidInput(
-                f"times: least {self.least}, last {self.last}, first {self.first}, "
-                "expected 0 < least <= last <= first <= 1."
+                f"least {self.least}, last {self.last}, first {self.first}, expected 0 < least <= last <= first <= 1.",
+                setting="times",
             )
 
     def greatest(self, step: int, steps: int) -> float:
@@ -70,10 +80,6 @@ class AnnealedTimes:
         import torch
 
         return self.least + (self.greatest(step, steps) - self.least) * torch.rand(count, generator=generator)
-
-
-NoiseTimes = Times | AnnealedTimes
-"""Every rule for which noise levels are visited when."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,9 @@ class GradientClip:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not (0 < self.first < inf and 0 < self.last < inf):
-            raise InvalidInput(f"first {self.first}, last {self.last}, expected finite limits above 0.", setting="clip")
-        if self.steps < 1:
-            raise InvalidInput(f"{self.steps}, expected at least 1.", setting="clip.steps")
+        check_range("clip.first", self.first, 0, inf, above=True)
+        check_range("clip.last", self.last, 0, inf, above=True)
+        check_range("clip.steps", self.steps, 1, inf)
 
     def apply(self, gradient: Tensor, step: int) -> Tensor:
         """The gradient cut to the limit at this step; any shape. NaN stays NaN: `check_finite` comes before."""

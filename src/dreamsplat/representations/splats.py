@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.maths.ranges import check_range
 from dreamsplat.representations.base import AbstractRepresentationSpec
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from dreamsplat.representations.splat_model import SplatModel
     from dreamsplat.types import PointCloud
+
+
+MOST_CANDIDATES = 100_000_000
+"""A hundred times the official number of candidates; with more, memory would run out."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,16 @@ class Lift:
     """Opacity of the first Gaussians."""
     sh_degree: int = 0
     """Degree of the spherical harmonics, 0 to 3; above 0 the colour may depend on the direction."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges: a run would otherwise fail after its 3D prior has worked."""
+        check_range("representation.lift.candidates", self.candidates, 0, MOST_CANDIDATES)
+        check_range("representation.lift.radius", self.radius, 0, math.inf, above=True)
+        check_range("representation.lift.colour_jitter", self.colour_jitter, 0, math.inf)
+        check_range("representation.lift.max_points", 0 if self.max_points is None else self.max_points, 0, math.inf)
+        check_range("representation.lift.world_scale", self.world_scale, 0, math.inf, above=True)
+        check_range("representation.lift.opacity", self.opacity, 0, 1)
+        check_range("representation.lift.sh_degree", self.sh_degree, 0, 3)
 
 
 @dataclass(frozen=True)
@@ -60,15 +75,13 @@ class LearningRates:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        rates = (self.means, self.means_final, self.sh_dc, self.sh_rest, self.opacities, self.scales, self.quats)
-        if (
-            not all(0 <= rate < math.inf for rate in rates)
-            or self.means_decay_steps < 1
-            or (self.means == 0) != (self.means_final == 0)
-        ):
+        for name in ("means", "means_final", "sh_dc", "sh_rest", "opacities", "scales", "quats"):
+            check_range(f"representation.rates.{name}", getattr(self, name), 0, math.inf)
+        check_range("representation.rates.means_decay_steps", self.means_decay_steps, 1, math.inf)
+        if (self.means == 0) != (self.means_final == 0):
             raise InvalidInput(
-                f"{self}: expected rates >= 0 that are finite, means and means_final both > 0 or both 0, and "
-                "means_decay_steps >= 1."
+                f"{self.means} to {self.means_final}, expected both above 0 or both 0.",
+                setting="representation.rates.means",
             )
 
     def slower(self, factor: float) -> LearningRates:
@@ -120,10 +133,11 @@ class DensifyConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges that would otherwise fail, or silently do nothing, in the middle of a run."""
-        if self.every < 1:
-            raise InvalidInput(f"DensifyConfig: every = {self.every}, expected at least 1 (stop=0 means never).")
-        if self.max_gaussians is not None and self.max_gaussians < 1:
-            raise InvalidInput(f"DensifyConfig: max_gaussians = {self.max_gaussians}, expected at least 1, or None.")
+        check_range("representation.densify.every", self.every, 1, math.inf)
+        if self.max_gaussians is not None:
+            check_range("representation.densify.max_gaussians", self.max_gaussians, 1, math.inf)
+        for name in ("grad_threshold", "percent_dense", "extent", "min_opacity", "percent_too_big"):
+            check_range(f"representation.densify.{name}", getattr(self, name), 0, math.inf)
 
     @property
     def max_clone_scale(self) -> float:

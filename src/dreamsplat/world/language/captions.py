@@ -1,4 +1,4 @@
-"""The closed vocabulary of the bundled world: captions of objects, and what a prompt means to the bundled models."""
+"""Captions of the bundled world: what a prompt means to the bundled models, and which captions they were trained on."""
 
 from __future__ import annotations
 
@@ -8,24 +8,7 @@ import re
 from dataclasses import dataclass
 
 from dreamsplat.errors import InvalidInput, UnknownWord
-from dreamsplat.world.objects.categories import CATEGORIES
-
-COLOURS: dict[str, tuple[float, float, float]] = {
-    "red": (0.86, 0.13, 0.14),
-    "orange": (0.97, 0.55, 0.10),
-    "yellow": (0.97, 0.86, 0.22),
-    "green": (0.20, 0.64, 0.24),
-    "cyan": (0.25, 0.80, 0.84),
-    "blue": (0.15, 0.31, 0.85),
-    "purple": (0.52, 0.20, 0.72),
-    "pink": (0.98, 0.56, 0.74),
-    "white": (0.95, 0.95, 0.95),
-    "black": (0.09, 0.09, 0.10),
-}
-"""Display colours in [0, 1] by name; their order gives the colour index of a caption."""
-
-VIEW_WORDS: tuple[str, ...] = ("front", "side", "back", "overhead")
-"""The view words of prompts; their order gives the view index of a caption."""
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES, VIEW_WORDS
 
 MAX_PROMPT_LENGTH = 200
 """Characters; a caption of this world needs a tenth of it."""
@@ -40,9 +23,9 @@ class Caption:
     """What a prompt says; None where it says nothing."""
 
     colour: int | None = None
-    """Index into `COLOURS`."""
+    """Index into `COLOUR_NAMES`."""
     category: int | None = None
-    """Index into `CATEGORIES`."""
+    """Index into `CATEGORY_NAMES`."""
     view: int | None = None
     """Index into `VIEW_WORDS`."""
 
@@ -60,21 +43,23 @@ def parse_caption(text: str) -> Caption:
         InvalidInput: for a prompt over 200 characters, or one that names two colours, objects or views.
     """
     if len(text) > MAX_PROMPT_LENGTH:
-        raise InvalidInput(f"prompt: {len(text)} characters, expected at most {MAX_PROMPT_LENGTH}. Shorten it.")
+        raise InvalidInput(
+            f"{len(text)} characters, expected at most {MAX_PROMPT_LENGTH}.", setting="prompt", advice="Shorten it."
+        )
     words = re.findall(r"[^\s,.;:!]+", text.lower())
     for word in words:
         if word not in known_words():
-            raise UnknownWord(_unknown(word))
+            raise _unknown_word(word)
     return Caption(
-        colour=_only(words, tuple(COLOURS), "colour"),
-        category=_only(words, tuple(CATEGORIES), "object"),
+        colour=_only(words, COLOUR_NAMES, "colour"),
+        category=_only(words, CATEGORY_NAMES, "object"),
         view=_only(words, VIEW_WORDS, "view"),
     )
 
 
 def known_words() -> tuple[str, ...]:
     """Every word that a prompt may hold: colours, categories, view words, and the little words between them."""
-    return (*COLOURS, *CATEGORIES, *VIEW_WORDS, *_SILENT_WORDS)
+    return (*COLOUR_NAMES, *CATEGORY_NAMES, *VIEW_WORDS, *_SILENT_WORDS)
 
 
 def held_out_pairs() -> tuple[tuple[str, str], ...]:
@@ -98,7 +83,7 @@ def trained_pairs() -> tuple[tuple[str, str], ...]:
 
 
 def _pairs() -> list[tuple[str, str]]:
-    return [(colour, category) for colour in COLOURS for category in CATEGORIES]
+    return [(colour, category) for colour in COLOUR_NAMES for category in CATEGORY_NAMES]
 
 
 def _only(words: list[str], vocabulary: tuple[str, ...], kind: str) -> int | None:
@@ -106,15 +91,18 @@ def _only(words: list[str], vocabulary: tuple[str, ...], kind: str) -> int | Non
     found = [word for word in words if word in vocabulary]
     if len(found) > 1:
         listed = ", ".join(found)
-        raise InvalidInput(f"prompt: {len(found)} {kind} words ({listed}), expected at most one. Keep one of them.")
+        raise InvalidInput(
+            f"{len(found)} {kind} words ({listed}), expected at most one.", setting="prompt", advice="Keep one of them."
+        )
     return vocabulary.index(found[0]) if found else None
 
 
-def _unknown(word: str) -> str:
+def _unknown_word(word: str) -> UnknownWord:
     near = difflib.get_close_matches(word, known_words(), n=3, cutoff=0.6)
-    everything = f"objects: {', '.join(CATEGORIES)}; colours: {', '.join(COLOURS)}"
+    everything = f"objects: {', '.join(CATEGORY_NAMES)}; colours: {', '.join(COLOUR_NAMES)}"
     hint = f"nearest: {', '.join(near)}" if near else everything
-    return (
-        f"prompt: the bundled models do not know the word '{word}' ({hint}). See `dreamsplat words`, "
-        "or take models that know any word: --preset gaussiandreamer."
+    return UnknownWord(
+        f"the bundled models do not know the word '{word}' ({hint}).",
+        setting="prompt",
+        advice="Use words that they know, or models that know any word: the preset gaussiandreamer.",
     )

@@ -5,13 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dreamsplat.world.language.captions import COLOURS, trained_pairs
-from dreamsplat.world.objects.categories import CATEGORIES
+from dreamsplat.world.language.captions import trained_pairs
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES, COLOURS
 
-CATEGORY_NAMES = tuple(CATEGORIES)
-"""In the order of a caption's category index."""
-COLOUR_NAMES = tuple(COLOURS)
-"""In the order of a caption's colour index."""
 COLOUR_RGB = torch.tensor(list(COLOURS.values()))
 """[10, 3] display colours of the captions."""
 COLOUR_JITTER = 0.03

@@ -1,8 +1,8 @@
-"""What the bundled 2D model is told besides the noisy image: the caption's words, the view word, the exact camera.
+"""What the bundled 2D model is given besides the noisy image: the caption's words, the view word, the exact camera.
 
 A condition is packed into one float tensor [B, 8], so that it can be stacked, cut and sent like any other tensor:
 (colour id, category id, view-word id, camera known?, sin azimuth, cos azimuth, elevation, distance). Id 0 means
-"not told"; ids of words are their index + 1. Elevation is in units of 90 degrees; distance is relative to the middle
+"not given"; ids of words are their index + 1. Elevation is in units of 90 degrees; distance is relative to the middle
 of the trained range.
 """
 
@@ -14,16 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from dreamsplat.types import Views
-from dreamsplat.world.language.captions import COLOURS, VIEW_WORDS, Caption
-from dreamsplat.world.objects.categories import CATEGORIES
+from dreamsplat.world.camera_range import WORLD_DISTANCE
+from dreamsplat.world.language.captions import Caption
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES, VIEW_WORDS
 
 CONDITION_SIZE = 8
-WORLD_DISTANCE = (2.7, 3.3)
-"""Camera distances of the world's renders, world units."""
-WORLD_ELEVATION_DEG = (-10.0, 60.0)
-"""Camera elevations of the world's renders; the paper's range (method.md 2.1)."""
-WORLD_FOV_Y_DEG = 40.0
-"""Vertical field of view of the world's renders: the unit ball just fits."""
 
 
 def _id(index: int | None) -> float:
@@ -59,9 +54,9 @@ def drop_conditions(
 ) -> Tensor:
     """Forget parts of conditions [B, 8] at random, so that each part can later be used, or left out, alone.
 
-    Classifier-free guidance (Ho & Salimans 2022) needs the caption to be droppable; hearing a colour without its
-    object, and an object without its colour, teaches that they combine; comparing the paper's view words with an exact
-    camera needs each of those to be droppable.
+    Classifier-free guidance (Ho & Salimans 2022) needs captions that can be dropped; seeing a colour without its
+    object, and an object without its colour, teaches that they combine; and comparing the paper's view words with exact
+    cameras needs each without the other.
 
     Args:
         packed: the conditions.
@@ -84,8 +79,8 @@ class ConditionEncoder(nn.Module):
     def __init__(self, size: int) -> None:
         """Create the tables; `size` is E."""
         super().__init__()
-        self.colour = nn.Embedding(len(COLOURS) + 1, size)
-        self.category = nn.Embedding(len(CATEGORIES) + 1, size)
+        self.colour = nn.Embedding(len(COLOUR_NAMES) + 1, size)
+        self.category = nn.Embedding(len(CATEGORY_NAMES) + 1, size)
         self.view = nn.Embedding(len(VIEW_WORDS) + 1, size)
         self.camera = nn.Linear(17, size)
 

@@ -1,4 +1,4 @@
-"""Sheets of samples: what the bundled models make of captions, for the eye."""
+"""Sheets of samples: what the bundled models make of captions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from dreamsplat.method.lift import to_gaussians
 from dreamsplat.render import render
 from dreamsplat.types import Views
 from dreamsplat.world.bundle import read_volume_model
-from dreamsplat.world.language.captions import COLOURS, caption, parse_caption
+from dreamsplat.world.language.captions import caption, parse_caption
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser
 from dreamsplat.world.nets.sampling import sample_cloud, sample_images
-from dreamsplat.world.objects.categories import CATEGORIES
 
 AZIMUTHS_DEG = (0.0, 60.0, 120.0, 180.0, 240.0, 300.0)
 
 
 def gallery_captions() -> list[str]:
     """One caption per category, each in another colour."""
-    colours = list(COLOURS)
-    return [caption(colours[i % len(colours)], name) for i, name in enumerate(CATEGORIES)]
+    return [caption(COLOUR_NAMES[i % len(COLOUR_NAMES)], name) for i, name in enumerate(CATEGORY_NAMES)]
 
 
 def ring(size: int, elevation_deg: float = 20.0) -> Views:
