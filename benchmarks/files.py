@@ -25,7 +25,7 @@ import tyro
 from provenance import provenance
 from render import Case, scene
 
-from dreamsplat.assets.prune import picture_psnr
+from dreamsplat.assets.pruning import picture_psnr
 from dreamsplat.errors import DreamsplatError, FileProblem
 from dreamsplat.formats import FORMATS, load, save
 

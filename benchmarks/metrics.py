@@ -1,7 +1,7 @@
 """What an asset is worth, in numbers: is it what the caption says, in that colour, in that shape, from every side?
 
 Every asset is seen from 8 azimuths, 45 degrees apart, at elevation 15, distance 3, field of view 40 and 64 px, and
-judged by the oracle (`dreamsplat.evaluate.judge`), which never saw a generated picture.
+scored by the judge (`dreamsplat.evaluate.judge`), which never saw a generated picture.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from dreamsplat.evaluate.judge import REFERENCE_SEED, RESOLUTION, SECTORS, Oracle, azimuth_class
+from dreamsplat.evaluate.judge import REFERENCE_SEED, RESOLUTION, SECTORS, Judge, azimuth_class
 from dreamsplat.maths.rotations import rotation_from_quats
 from dreamsplat.method.cameras import orbit
-from dreamsplat.priors2d.bundled import premultiplied
+from dreamsplat.priors2d.bundled_model import premultiplied
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians
 from dreamsplat.world.language.captions import caption, held_out_pairs, parse_caption, trained_pairs
 from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES
 from dreamsplat.world.objects.categories import CATEGORIES
-from dreamsplat.world.objects.draw_object import draw_instance
+from dreamsplat.world.objects.draw_object import draw_object
 
 POINTS = 2048
-"""Points of a shape whose distance to another shape is taken."""
+"""Points of a shape that distances are measured from."""
 DENSE_POINTS = 8192
-"""Points that the other shape then consists of: with fewer, distances would mostly tell how far apart points lie."""
+"""Points of the shape that distances are measured to: with fewer, they would mostly show how far apart points lie."""
 REAL_OBJECTS = 64
 """Procedural objects per category that shapes are compared with."""
 COLOUR_OBJECTS = 6
@@ -42,7 +42,7 @@ class Score:
     """How good one asset is."""
 
     rank: int
-    """Place of its caption among all captions, by the oracle's score over the 8 views; 1 is retrieved."""
+    """Place of its caption among all captions, by the judge's score over the 8 views; 1 is retrieved."""
     read_as: str
     """The caption in the first place."""
     colour_right: bool
@@ -50,20 +50,20 @@ class Score:
     colour_error: float
     """Distance of its mean visible colour [3] from that of real objects of the caption, in display colours."""
     views_right: float
-    """Share of the views that, each by itself, put the caption first."""
+    """Share of the views that, judged alone, put the caption first."""
     view_agreement: float | None
-    """Share of the views whose azimuth the oracle tells right, to 45 degrees; None without a front."""
+    """Share of the views whose azimuth the judge gets right, to 45 degrees; None without a front."""
     chamfer: float
     """Chamfer distance to the nearest real object; 1 is as near as real ones are to each other."""
 
 
-def score(gaussians: Gaussians, prompt: str, oracle: Oracle, real_objects: int = REAL_OBJECTS) -> Score:
+def score(gaussians: Gaussians, prompt: str, judge: Judge, real_objects: int = REAL_OBJECTS) -> Score:
     """Score an asset against the caption that it was made from, such as "a red mushroom"."""
     asked = parse_caption(prompt)
     assert asked.colour is not None and asked.category is not None, f"{prompt}: expected a colour and an object"
     views = orbit(SECTORS, size=RESOLUTION)
     z = premultiplied(render(gaussians, views.cameras))
-    verdict = oracle.judge(z)
+    verdict = judge.verdict(z)
 
     fit = verdict.captions()
     first = int(fit.argmax())
@@ -93,7 +93,7 @@ def _real_colour(prompt: str) -> Tensor:
     """The mean visible colour [3] of real objects of a caption."""
     generator = torch.Generator().manual_seed(REFERENCE_SEED)
     cameras = orbit(SECTORS, size=RESOLUTION).cameras
-    objects = [draw_instance(parse_caption(prompt), generator) for _ in range(COLOUR_OBJECTS)]
+    objects = [draw_object(parse_caption(prompt), generator) for _ in range(COLOUR_OBJECTS)]
     return torch.stack([_mean_colour(premultiplied(render(object_, cameras))) for object_ in objects]).mean(0)
 
 
@@ -152,7 +152,7 @@ def _real_objects(category: str, count: int) -> tuple[list[_Shape], float]:
     """
     generator = torch.Generator().manual_seed(REFERENCE_SEED)
     asked = parse_caption(category)
-    objects = [draw_instance(asked, generator) for _ in range(count)]
+    objects = [draw_object(asked, generator) for _ in range(count)]
     shapes = [_Shape.of(visible_points(object_, f"{category} {i}")) for i, object_ in enumerate(objects)]
     nearest = [_to_nearest(shape, [other for other in shapes if other is not shape]) for shape in shapes]
     return shapes, sum(nearest) / count

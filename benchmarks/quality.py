@@ -1,11 +1,11 @@
 """How good is what the method makes? Generate assets for prompts x seeds, and have an independent judge score them.
 
     python benchmarks/quality.py --set few --out runs/quality          # twelve prompts, one per category
-    python benchmarks/quality.py --set all --seeds 0 1                  # everything; stop it and start it again at will
+    python benchmarks/quality.py --set all --seeds 0 1                  # everything; can be stopped and continued
     python benchmarks/quality.py --guidance-scale 5 --out runs/scale-5  # one point of a sweep; any --config... flag too
     python benchmarks/quality.py --table runs/quality runs/scale-5      # compare runs
     python benchmarks/quality.py --rescore --out runs/quality           # score the kept assets again
-    python benchmarks/quality.py --train-oracle                         # make the judge anew: minutes
+    python benchmarks/quality.py --train-judge                         # train the judge again: minutes
 
 A run's folder holds results.jsonl (one line per asset), the assets, run.json (settings, machine, commit), table.md and
 contact sheets. What is measured is written in benchmarks/README.md.
@@ -28,17 +28,18 @@ from metrics import is_held_out, prompts_of, score
 from provenance import provenance
 from report import RESULTS, RUN, Result, read_results, table, write_sheets
 
+from dreamsplat.commands.choices import CHOICES
 from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
 from dreamsplat.evaluate.judge import (
     TEST_SEED,
-    Oracle,
-    OracleTraining,
-    measure_oracle,
-    read_oracle,
-    train_oracle,
-    write_oracle,
+    Judge,
+    JudgeTraining,
+    measure_judge,
+    read_judge,
+    train_judge,
+    write_judge,
 )
 from dreamsplat.files.atomic import replacing
 from dreamsplat.formats import load, save
@@ -49,14 +50,14 @@ from dreamsplat.priors2d.bundled import ViewConditioning
 from dreamsplat.types import Gaussians
 from dreamsplat.world.bundle import IMAGE_WEIGHTS, VOLUME_WEIGHTS, file_hashes
 from dreamsplat.world.language.captions import parse_caption
-from dreamsplat.world.objects.draw_object import draw_instance
+from dreamsplat.world.objects.draw_object import draw_object
 
-ORACLE = Path(__file__).parent / "oracle.safetensors"
+JUDGE = Path(__file__).parent / "judge.safetensors"
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Generate assets for prompts x seeds and score them by the oracle."""
+    """Generate assets for prompts x seeds and score them by the judge."""
 
     out: Path = Path("runs/quality")
     """Folder of the run. Results that it holds already are kept, so a run can be stopped and continued."""
@@ -67,7 +68,7 @@ class Quality:
     seeds: tuple[int, ...] = (0,)
     """Seeds of each prompt."""
     subject: Literal["method", "real"] = "method"
-    """What is scored; real: procedural objects in place of generated ones, the most that a method can get."""
+    """What is scored; real: procedural objects in place of generated ones, an upper bound for any method."""
     teacher: Literal["bundled", "perfect"] = "bundled"
     """The 2D prior: the trained network, or the perfect teacher of the same world."""
     steps: int | None = None
@@ -79,11 +80,11 @@ class Quality:
     config: DreamConfig = PRESETS["bundled"]
     """Every setting of the method; prompt and seed are those of the benchmark."""
     rescore: bool = False
-    """Score the assets in the folder again, generate nothing."""
+    """Score the assets in the folder again; generate nothing."""
     table: tuple[Path, ...] = ()
     """Only print the table of these runs."""
-    train_oracle: bool = False
-    """Only train the judge, measure it and write benchmarks/oracle.safetensors."""
+    train_judge: bool = False
+    """Only train the judge, measure it and write benchmarks/judge.safetensors."""
 
     def method(self) -> DreamConfig:
         """The configuration that all assets share."""
@@ -97,7 +98,9 @@ class Quality:
             config = dataclasses.replace(config, prior2d=PerfectTeacher())
         if self.view is not None:
             if not isinstance(config.prior2d, BundledImagePrior):
-                raise InvalidInput("view: only the bundled 2D model is told the view in several ways. Leave it out.")
+                raise InvalidInput(
+                    "only the bundled 2D model takes the view in several ways.", setting="view", advice="Omit it."
+                )
             config = dataclasses.replace(config, prior2d=dataclasses.replace(config.prior2d, view=self.view))
         return config
 
@@ -105,10 +108,10 @@ class Quality:
 def main(arguments: list[str]) -> int:
     """Run the benchmark and return the exit code."""
     flags = (tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagCreatePairsOff)
-    args = tyro.cli(Quality, args=arguments, config=flags, description=__doc__)
+    args = tyro.cli(Quality, args=arguments, config=flags, registry=CHOICES, description=__doc__)
     try:
-        if args.train_oracle:
-            make_oracle(ORACLE)
+        if args.train_judge:
+            make_judge(JUDGE)
         elif args.table:
             print(table(args.table))
         else:
@@ -121,14 +124,14 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here.", file=sys.stderr)
+        print("stopped; run the same command to continue.", file=sys.stderr)
         return 130
     return 0
 
 
 def run(args: Quality, command: str) -> None:
     """Generate and score what the folder does not hold yet."""
-    oracle, config = read_oracle(ORACLE), args.method()
+    judge, config = read_judge(JUDGE), args.method()
     open_folder(args.out, args.subject, config, command)
     prompts = prompts_of("all", 12) if args.which == "few" else prompts_of(args.which)
     wanted = [(prompt, seed) for prompt in prompts[: args.limit] for seed in args.seeds]
@@ -140,7 +143,7 @@ def run(args: Quality, command: str) -> None:
         asset, prior = draw_real(prompt, seed) if args.subject == "real" else generate(config, prompt, seed)
         seconds = round(time.monotonic() - began, 1)
         result = keep(args.out, prompt, seed, asset, prior) | {"seconds": seconds}
-        result |= scores(args.out, result, oracle)
+        result |= scores(args.out, result, judge)
         with (args.out / RESULTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(result) + "\n")
         tell(number, len(wanted), result)
@@ -155,7 +158,7 @@ def generate(config: DreamConfig, prompt: str, seed: int) -> tuple[Gaussians, Ga
 
 def draw_real(prompt: str, seed: int) -> tuple[Gaussians, None]:
     """A procedural object that nothing was trained on and nothing is compared with."""
-    return draw_instance(parse_caption(prompt), torch.Generator().manual_seed(TEST_SEED + 1000 + seed)), None
+    return draw_object(parse_caption(prompt), torch.Generator().manual_seed(TEST_SEED + 1000 + seed)), None
 
 
 def keep(folder: Path, prompt: str, seed: int, asset: Gaussians, prior: Gaussians | None) -> Result:
@@ -169,19 +172,19 @@ def keep(folder: Path, prompt: str, seed: int, asset: Gaussians, prior: Gaussian
     return facts | files
 
 
-def scores(folder: Path, result: Result, oracle: Oracle) -> dict[str, Any]:
+def scores(folder: Path, result: Result, judge: Judge) -> dict[str, Any]:
     """The scores of a result's files: "method", and "prior" where it was kept."""
 
     def of(name: str | None) -> dict[str, Any] | None:
-        return dataclasses.asdict(score(load(folder / name), result["prompt"], oracle)) if name else None
+        return dataclasses.asdict(score(load(folder / name), result["prompt"], judge)) if name else None
 
     return {"method": of(result["asset"]), "prior": of(result["prior_asset"])}
 
 
 def rescore(folder: Path) -> None:
     """Score every kept asset again and replace the results."""
-    oracle = read_oracle(ORACLE)
-    results = [result | scores(folder, result, oracle) for result in read_results(folder)]
+    judge = read_judge(JUDGE)
+    results = [result | scores(folder, result, judge) for result in read_results(folder)]
     with replacing(folder / RESULTS) as partial:
         partial.write_text("".join(json.dumps(result) + "\n" for result in results), encoding="utf-8")
 
@@ -196,13 +199,13 @@ def open_folder(folder: Path, subject: str, config: DreamConfig, command: str) -
     settings: dict[str, Any] = {"subject": subject}
     if subject == "method":
         plain = {name: value for name, value in config.to_json().items() if name not in ("prompt", "seed")}
-        # Through JSON and back, because what is in the file went that way too.
+        # Through JSON and back, as what is in the file.
         settings |= {"config": json.loads(json.dumps(plain)), "weights": weights(config)}
     path = folder / RUN
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if any(before.get(key) != value for key, value in settings.items()):
-            raise InvalidInput(f"{folder}: holds results of other settings or weights. Choose another --out.")
+            raise InvalidInput(f"{folder}: holds results of other settings or weights.", advice="Choose another --out.")
         return
     with replacing(path) as partial:
         partial.write_text(json.dumps(provenance(command) | settings, indent=2) + "\n", encoding="utf-8")
@@ -236,15 +239,15 @@ def report(folder: Path) -> None:
     print("", text, *write_sheets(folder), sep="\n")
 
 
-def make_oracle(path: Path) -> None:
+def make_judge(path: Path) -> None:
     """Train the judge, write it, and print how often it is right on fresh objects."""
     began = time.monotonic()
-    oracle = train_oracle(OracleTraining(), lambda line: print(line, flush=True))
+    judge = train_judge(JudgeTraining(), lambda line: print(line, flush=True))
     seconds = time.monotonic() - began
-    clean, spoilt = measure_oracle(oracle), measure_oracle(oracle, spoilt=True)
+    clean, spoilt = measure_judge(judge), measure_judge(judge, spoilt=True)
     named = {f"clean: {k}": v for k, v in clean.items()} | {f"spoilt: {k}": v for k, v in spoilt.items()}
     accuracies = {name: round(share, 4) for name, share in named.items()}
-    write_oracle(oracle, path, {"seconds": round(seconds)} | accuracies)
+    write_judge(judge, path, {"seconds": round(seconds)} | accuracies)
     print(json.dumps(accuracies, indent=2), path, sep="\n")
 
 

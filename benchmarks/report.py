@@ -1,4 +1,4 @@
-"""What a benchmark run leaves for people: the table, the sheets of pictures, and where the numbers come from."""
+"""What a benchmark run shows: the table, the contact sheets, and where the numbers come from."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dreamsplat.assets.draw import draw
+from dreamsplat.assets.sheet import contact_sheet
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats import load
-from dreamsplat.formats.png import contact_sheet, write_png
+from dreamsplat.formats.png import write_png
 from dreamsplat.method.cameras import orbit
 
 RESULTS, RUN = "results.jsonl", "run.json"
@@ -64,20 +65,20 @@ def table(folders: Sequence[Path]) -> str:
     notes = []
     for folder in folders:
         run = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        told = ", ".join(run[key] for key in ("machine", "date"))
-        notes.append(f"- {folder.name}: {told}, commit {run['commit']}: `{run['command']}`")
+        origin = ", ".join(run[key] for key in ("machine", "date"))
+        notes.append(f"- {folder.name}: {origin}, commit {run['commit']}: `{run['command']}`")
     return "\n".join([*lines, "", *notes, ""])
 
 
-def _row(label: str, results: Sequence[Result], whose: str) -> str:
+def _row(label: str, results: Sequence[Result], subject: str) -> str:
     cells = []
     for name, number in COLUMNS.items():
-        if name == "seconds" and whose == "prior":
+        if name == "seconds" and subject == "prior":
             cells.append("-")
             continue
         halves = []
         for held_out in (False, True):
-            chosen = [number(r, r[whose]) for r in results if r["held_out"] == held_out]
+            chosen = [number(r, r[subject]) for r in results if r["held_out"] == held_out]
             numbers = [n for n in chosen if n is not None]
             halves.append(_show(name, numbers) if numbers else "-")
         cells.append(" / ".join(halves))
@@ -92,7 +93,7 @@ def _show(name: str, numbers: list[float]) -> str:
 
 
 def write_sheets(folder: Path) -> list[Path]:
-    """Contact sheets of a run's assets, 12 to a sheet, 6 azimuths; labels say what the oracle read wrongly."""
+    """Contact sheets of a run's assets, 12 to a sheet, 6 azimuths; labels say what the judge misread."""
     results = read_results(folder)
     views = orbit(AZIMUTHS, size=96)
     paths = []

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dreamsplat.assets.sheet import contact_sheet
 from dreamsplat.dream import dream
-from dreamsplat.formats.png import contact_sheet, write_png
+from dreamsplat.formats.png import write_png
 from dreamsplat.guidance import Conditions, guided_denoise
 from dreamsplat.method.cameras import sample_views
 from dreamsplat.method.noise_levels import sigma_of_time

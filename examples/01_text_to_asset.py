@@ -1,7 +1,7 @@
 """Text to a 3D asset: the shortest program.
 
-    python examples/01_text_to_asset.py                 # 400 steps, half a minute
-    python examples/01_text_to_asset.py --steps 20
+python examples/01_text_to_asset.py                 # 400 steps, half a minute
+python examples/01_text_to_asset.py --steps 20
 """
 
 from __future__ import annotations

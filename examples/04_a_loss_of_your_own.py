@@ -39,7 +39,7 @@ class Tug(AbstractLoss):
         generator: torch.Generator,
         state: LossState = None,
     ) -> Tensor:
-        """g = strength (z - D(z + sigma n))."""
+        """G = strength (z - D(z + sigma n))."""
         noise = torch.randn(z.shape, generator=generator).to(z)
         estimate = guided_denoise(prior, z + sigma[:, None, None, None] * noise, sigma, conditions, self.guidance_scale)
         return self.strength * (z - estimate)

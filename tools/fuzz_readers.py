@@ -35,7 +35,7 @@ from fuzz_inputs import mutated, whole_files
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats import FORMATS
-from dreamsplat.priors3d.from_file import read_ply
+from dreamsplat.priors3d.cloud_file import read_ply
 from dreamsplat.types import Gaussians
 
 ALARM_S = 2.0

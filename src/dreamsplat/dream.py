@@ -1,7 +1,7 @@
 """THE METHOD: text -> 3D diffusion -> points -> Gaussians -> score distillation from 2D diffusion -> asset.
 
 GaussianDreamer (Yi et al., CVPR 2024, arXiv 2310.08529), sections 3.2 and 3.3. What a step does is in the file that it
-is imported from; what is optimised is whatever `config.representation` says.
+is imported from; what is optimised is `config.representation`'s business.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def dream(config: DreamConfig) -> Asset:
 def dream_steps(config: DreamConfig, state: dict[str, Tensor] | None = None) -> Iterator[Step]:
     """Run the method, yielding a `Step` after each stage and each optimisation step.
 
-    The run goes on as far as the caller iterates: to pause is to stop asking, to cancel is to close the generator.
+    The run advances only as the caller iterates: stop asking to pause, close the generator to cancel.
 
     Args:
         config: The run.

@@ -1,4 +1,4 @@
-"""The values that flow through the method, and the letters that name their sizes.
+"""The values that pass through the method, and the letters that name their sizes.
 
 | letter | meaning |
 |---|---|
@@ -10,12 +10,13 @@
 
 World frame: right-handed, +z up, an object's front faces -y; lengths are world units. Camera frame: OpenCV (x right,
 y down, z forward). Colours are display values (sRGB numbers, as stored in image files), nominally in [0, 1].
-Quaternions are (w, x, y, z). All values are immutable; `.to(device)` and `dataclasses.replace` make new ones.
+Quaternions are (w, x, y, z). Values are immutable: `.to(device)` and `dataclasses.replace` make new ones. A value
+equals only itself; to compare two, compare their tensors, for example by `torch.equal(a.means, b.means)`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -25,11 +26,11 @@ from dreamsplat.errors import InvalidInput
 
 
 def check_shapes(**named: tuple[Tensor, str]) -> dict[str, int]:
-    """Check tensors against patterns such as `"N 3"` and return the size that each letter took.
+    """Check tensors against patterns such as `"N 3"`, and return the size of each letter.
 
     Args:
-        **named: name = (tensor, pattern). A pattern is sizes separated by spaces: a number must match exactly, a letter
-            must have the same size wherever it occurs.
+        **named: name = (tensor, pattern). A pattern lists sizes separated by spaces: a number must match exactly, a
+            letter must have the same size wherever it occurs.
 
     Raises:
         InvalidInput: naming the tensor, the shape received and the shape expected.
@@ -50,24 +51,41 @@ def check_shapes(**named: tuple[Tensor, str]) -> dict[str, int]:
 
 
 class _TensorValue:
-    """Moving a frozen dataclass of tensors between devices and dtypes, and detaching it."""
+    """What frozen dataclasses of tensors share: their tensors by name, and changed copies."""
 
-    def _map(self, change: Any) -> Self:
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
-        return type(self)(**{k: change(v) if isinstance(v, (Tensor, _TensorValue)) else v for k, v in fields.items()})
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name, in the order in which the fields are declared."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with a function applied to every tensor."""
+        inner = {name: value.map(change) for name, value in vars(self).items() if isinstance(value, _TensorValue)}
+        changed = {name: change(value) for name, value in self.tensors().items()}
+        return type(self)(**{**vars(self), **inner, **changed})
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """A copy with `.to(...)` applied to every tensor."""
-        return self._map(lambda v: v.to(*args, **kwargs))
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
     def detach(self) -> Self:
-        """A copy cut from the autograd graph."""
-        return self._map(lambda v: v.detach())
+        """A copy detached from the autograd graph."""
+        return self.map(lambda tensor: tensor.detach())
 
 
-@dataclass(frozen=True)
+def _extent(
+    positions: Tensor,  # [N, 3]
+) -> str:
+    """Where positions lie, their dtype and device: "within [0, 1] x [0, 1] x [0, 1], float32 on cpu"."""
+    made_of = f"{str(positions.dtype).removeprefix('torch.')} on {positions.device}"
+    if len(positions) == 0:
+        return made_of
+    low, high = (ends.tolist() for ends in positions.detach().aminmax(dim=0))
+    return f"within {' x '.join(f'[{a:.3g}, {b:.3g}]' for a, b in zip(low, high, strict=True))}, {made_of}"
+
+
+@dataclass(frozen=True, eq=False)
 class PointCloud(_TensorValue):
-    """Coloured points: what a 3D prior returns."""
+    """Coloured points, as a 3D prior returns them."""
 
     xyz: Tensor
     """[P, 3] positions, world units."""
@@ -82,8 +100,12 @@ class PointCloud(_TensorValue):
         """The number of points P."""
         return self.xyz.shape[0]
 
+    def __repr__(self) -> str:
+        """On one line."""
+        return f"PointCloud: {len(self):,} points, {_extent(self.xyz)}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Gaussians(_TensorValue):
     """A set of 3D Gaussians in physical units (never logits or logarithms). Kerbl et al. 2023, section 4."""
 
@@ -116,8 +138,12 @@ class Gaussians(_TensorValue):
         """Degree of the spherical harmonics, 0 to 3."""
         return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh.shape[1]]
 
+    def __repr__(self) -> str:
+        """On one line."""
+        return f"Gaussians: {len(self):,}, SH degree {self.sh_degree}, {_extent(self.means)}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Cameras(_TensorValue):
     """A batch of pinhole cameras that share one image size."""
 
@@ -142,17 +168,17 @@ class Cameras(_TensorValue):
 
     def rows(self, index: Tensor) -> Cameras:
         """The cameras that a tensor of indices (or a mask [C]) selects."""
-        return dataclasses.replace(self, world_to_camera=self.world_to_camera[index], intrinsics=self.intrinsics[index])
+        return self.map(lambda tensor: tensor[index])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Views(_TensorValue):
-    """Cameras on a sphere around the origin, with the angles they were made from (for prompts and camera tokens)."""
+    """Cameras on a sphere around the origin, with the angles that define them (for prompts and camera tokens)."""
 
     cameras: Cameras
     """The C cameras."""
     azimuth_deg: Tensor
-    """[C] in [-180, 180); 0 looks at the object's front, growing clockwise as seen from +z (method.md 2.2)."""
+    """[C] in [-180, 180); 0 faces the object's front, and it grows clockwise as seen from +z (method.md 2.2)."""
     elevation_deg: Tensor
     """[C] in [-90, 90], above the horizon."""
     distance: Tensor
@@ -172,7 +198,7 @@ class Views(_TensorValue):
         return len(self.cameras)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rendering(_TensorValue):
     """What a renderer returns for C cameras."""
 
@@ -183,14 +209,14 @@ class Rendering(_TensorValue):
     depth: Tensor
     """[C, H, W] camera-space z accumulated by opacity, world units (not divided by alpha)."""
     radii_px: Tensor
-    """[C, N] half of a Gaussian's longest visible extent on the screen, px; 0 where it is culled. No gradient."""
+    """[C, N] half of a Gaussian's longest visible extent on screen, px; 0 where it is culled. No gradient."""
 
 
 Asset = Gaussians
-"""What a run makes: what viewers show and files hold."""
+"""What a run makes, viewers show and files hold."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """What `dream_steps` yields after each stage and each optimisation step."""
 
@@ -209,7 +235,7 @@ class Step:
     metrics: dict[str, float]
     """Plain numbers for logging: gradient norm, sigma, Gaussian count, ..."""
     snapshot: dict[str, Tensor]
-    """Everything that `dream_steps` needs to go on from here, bit for bit. On the run's device; stays valid."""
+    """Everything `dream_steps` needs to continue from here, bit for bit. On the run's device; stays valid."""
 
     @property
     def gaussians(self) -> Gaussians:

@@ -12,8 +12,9 @@ import torch
 from plyfile import PlyData
 
 from dreamsplat import formats
-from dreamsplat.assets import prune
+from dreamsplat.assets import pruning
 from dreamsplat.assets.frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated
+from dreamsplat.assets.gaussians import with_sh_degree
 from dreamsplat.commands.convert import EXPORTS, convert
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
 from dreamsplat.formats import FORMATS, Format, load, ply, save
@@ -25,7 +26,7 @@ TARGETS = [*FORMATS, *EXPORTS]
 
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch):
-    monkeypatch.setattr(prune, "SIZE", 32)
+    monkeypatch.setattr(pruning, "SIZE", 32)
     coarse = MeshSettings(SurfaceSettings(resolution=24))
     monkeypatch.setattr("dreamsplat.commands.convert.mesh_of", lambda gaussians: mesh_of(gaussians, coarse))
 
@@ -109,7 +110,7 @@ def test_a_file_that_stands_otherwise_comes_in_as_it_went_out(tmp_path, asset, a
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_harmonics_have_the_degree_that_was_asked_for(tmp_path, asset, degree):
     run(asset, tmp_path / "out.ply", "--sh-degree", degree)
-    ply.write(load(asset), tmp_path / "direct.ply", sh_degree=degree)
+    ply.write(with_sh_degree(load(asset), degree), tmp_path / "direct.ply")
     assert (tmp_path / "out.ply").read_bytes() == (tmp_path / "direct.ply").read_bytes()
     assert load(tmp_path / "out.ply").sh_degree == degree
 
@@ -119,7 +120,7 @@ def test_harmonics_have_the_degree_that_was_asked_for(tmp_path, asset, degree):
 
 def test_a_limit_of_gaussians_keeps_the_most_important_and_says_what_is_lost(tmp_path, asset, capsys):
     run(asset, tmp_path / "out.ply", "--max-gaussians", 50)
-    expected = prune.prune(load(asset), 50)
+    expected = pruning.prune(load(asset), 50)
     assert near(load(tmp_path / "out.ply"), expected.gaussians)
     assert f"kept 50 of 200, PSNR of the pictures {expected.psnr_db:.1f} dB\n" in capsys.readouterr().out
     assert expected.psnr_db > 5
@@ -175,23 +176,23 @@ def test_a_file_is_never_written_onto_itself(tmp_path, asset, monkeypatch):
     (tmp_path / "link.ply").symlink_to(asset)
     monkeypatch.chdir(tmp_path)
     for out in (asset, "asset.ply", tmp_path / "link.ply"):
-        assert "is the file to be read" in refusal(asset, out, "--overwrite", "--max-gaussians", 1)
+        assert "is the input file" in refusal(asset, out, "--overwrite", "--max-gaussians", 1)
     assert asset.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("out", "options", "error", "message"),
     [
-        ("out.obj8", [], FileProblem, r"unknown kind '.obj8'. Name a file that ends in .*\.ply, .*\.points\.ply"),
-        ("out", [], FileProblem, "unknown kind ''"),
-        (".ply", [], FileProblem, "unknown kind"),
+        ("out.obj8", [], FileProblem, r"unknown format '.obj8'. Known endings: .*\.ply, .*\.points\.ply"),
+        ("out", [], FileProblem, "unknown format ''"),
+        (".ply", [], FileProblem, "unknown format"),
         ("none/out.ply", [], FileProblem, "there is no folder"),
         ("folder.ply", [], FileProblem, "is a folder"),
         ("n" * 300 + ".ply", [], FileProblem, "cannot be used .*too long"),
-        ("out.ply", ["--max-gaussians", "0"], InvalidInput, "max-gaussians: 0"),
-        ("out.ply", ["--max-mb", "0"], InvalidInput, "max-mb: 0"),
-        ("out.ply", ["--max-mb", "nan"], InvalidInput, "max-mb: nan"),
-        ("out.ply", ["--max-mb", "inf"], InvalidInput, "max-mb: inf"),
+        ("out.ply", ["--max-gaussians", "0"], InvalidInput, "max_gaussians: 0"),
+        ("out.ply", ["--max-mb", "0"], InvalidInput, "max_mb: 0"),
+        ("out.ply", ["--max-mb", "nan"], InvalidInput, "max_mb: nan"),
+        ("out.ply", ["--max-mb", "inf"], InvalidInput, "max_mb: inf"),
         ("out.ply", ["--max-mb", "0.0001"], InvalidInput, "one Gaussian takes .* bytes, expected at most 100"),
     ],
 )
@@ -206,7 +207,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(tmp_path, asset, out, option
 
 
 def test_a_format_with_an_up_axis_of_its_own_takes_no_other(tmp_path, asset, monkeypatch):
-    monkeypatch.setitem(FORMATS, ".glb", Format("a stand-in", ply.write, ply.read))
+    monkeypatch.setitem(FORMATS.loaded, ".glb", Format("a stand-in", ply.write, ply.read))
     assert ".glb files always have +y up" in refusal(asset, tmp_path / "out.glb", "--up-axis", "y")
     run(asset, tmp_path / "out.glb")
     assert ".glb files always have +y up" in refusal(tmp_path / "out.glb", tmp_path / "out.ply", "--from-up-axis", "y")
@@ -228,4 +229,4 @@ def test_an_empty_asset_is_converted_too(tmp_path, random_gaussians):
 
 @pytest.mark.parametrize("suffix", [".obj", ".mesh.glb"])
 def test_a_limit_of_size_is_refused_for_meshes(tmp_path, asset, suffix):
-    assert "max-mb" in refusal(asset, tmp_path / f"out{suffix}", "--max-mb", 1)
+    assert "cannot limit the size of a mesh. Omit --max-mb." in refusal(asset, tmp_path / f"out{suffix}", "--max-mb", 1)

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.evaluate.judge import Oracle, read_oracle
+from dreamsplat.evaluate.judge import Judge, read_judge
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
 from dreamsplat.types import Gaussians
 from dreamsplat.world.language.captions import held_out_pairs, parse_caption
-from dreamsplat.world.objects.draw_object import draw_instance
+from dreamsplat.world.objects.draw_object import draw_object
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -30,36 +30,36 @@ score = functools.partial(metrics.score, real_objects=FEW)
 
 
 @pytest.fixture(scope="module")
-def oracle() -> Oracle:
-    return read_oracle(quality.ORACLE)
+def judge() -> Judge:
+    return read_judge(quality.JUDGE)
 
 
 def real(prompt: str, seed: int = 0) -> Gaussians:
-    return draw_instance(parse_caption(prompt), torch.Generator().manual_seed(4_100_000_000 + seed))
+    return draw_object(parse_caption(prompt), torch.Generator().manual_seed(4_100_000_000 + seed))
 
 
 @pytest.mark.parametrize("prompt", ["a blue car", "a red mug", "a yellow duck"])
-def test_a_real_object_scores_as_well_as_can_be(oracle: Oracle, prompt: str) -> None:
-    got = score(real(prompt), prompt, oracle)
+def test_a_real_object_scores_as_well_as_can_be(judge: Judge, prompt: str) -> None:
+    got = score(real(prompt), prompt, judge)
     assert got.rank == 1 and got.read_as == prompt and got.colour_right and got.views_right >= 0.75
     assert got.colour_error < 0.08
     assert got.view_agreement is None if "mug" in prompt else (got.view_agreement or 0) >= 0.75
     assert 0.6 < got.chamfer < 1.5
 
 
-def test_an_object_is_not_retrieved_by_the_caption_of_another(oracle: Oracle) -> None:
-    got = score(real("a blue car"), "a red duck", oracle)
+def test_an_object_is_not_retrieved_by_the_caption_of_another(judge: Judge) -> None:
+    got = score(real("a blue car"), "a red duck", judge)
     assert got.rank > 10 and got.read_as == "a blue car" and not got.colour_right
     assert got.colour_error > 0.2 and got.chamfer > 2
 
 
-def test_a_second_face_shows_in_the_view_agreement(oracle: Oracle) -> None:
+def test_a_second_face_shows_in_the_view_agreement(judge: Judge) -> None:
     duck = real("a yellow duck")
     front = duck.means[:, 1] < 0
     halves = [getattr(duck, f.name)[front] for f in dataclasses.fields(duck)]
     turned = duck.means[front] * torch.tensor([-1.0, -1.0, 1.0])  # half a turn about the vertical; the blobs are round
     two_faced = Gaussians(*(torch.cat([half, turned if i == 0 else half]) for i, half in enumerate(halves)))
-    one, two = (score(g, "a yellow duck", oracle).view_agreement for g in (duck, two_faced))
+    one, two = (score(g, "a yellow duck", judge).view_agreement for g in (duck, two_faced))
     assert one is not None and two is not None and two <= one - 0.25
 
 

@@ -10,7 +10,7 @@ from plyfile import PlyData, PlyElement
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats.any_ply import Ply
-from dreamsplat.priors3d.from_file import read_ply
+from dreamsplat.priors3d.cloud_file import read_ply
 
 ORDERS = [(True, "="), (False, "<"), (False, ">")]
 NAMES = ("shade", "corners", "weight", "numbers")

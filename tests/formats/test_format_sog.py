@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from damage import assert_usable_or_refused, damaged
-from hypothesis import HealthCheck, given, settings
+from damage import assert_usable_or_refused, damaged, repeatable
+from hypothesis import given
 from hypothesis import strategies as st
-from oracles import needs_oracles, splat_transform
+from peers import needs_peers, splat_transform
 from PIL import Image
 
 from dreamsplat.errors import FileProblem
@@ -199,7 +199,7 @@ def test_palettes_serve_rare_vectors_too(generator):
 # --- other writers and readers ----------------------------------------------------------------------------------------
 
 
-@needs_oracles
+@needs_peers
 def test_splat_transform_reads_ours_as_we_do(tmp_path, random_gaussians):
     saved = random_gaussians(1500, 3)
     sog.write(saved, tmp_path / "ours.sog")
@@ -210,7 +210,7 @@ def test_splat_transform_reads_ours_as_we_do(tmp_path, random_gaussians):
     assert_within_bounds(theirs, in_file_order(saved))
 
 
-@needs_oracles
+@needs_peers
 def test_what_splat_transform_writes_is_read_as_it_reads_it(tmp_path, random_gaussians):
     saved = random_gaussians(300, 2)
     ply.write(saved, tmp_path / "a.ply")
@@ -359,7 +359,7 @@ def test_meta_that_is_no_object_is_refused(tmp_path, text):
     assert_refused(tmp_path / "a.sog", "meta.json is no JSON object")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@repeatable
 @given(data=st.data())
 def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, random_gaussians, data):
     if not (tmp_path / "valid.sog").exists():
@@ -371,7 +371,7 @@ def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, random_g
     assert_usable_or_refused(sog.read, path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@repeatable
 @given(data=st.data())
 def test_a_bundle_of_corrupted_parts_is_read_or_refused_and_nothing_else(tmp_path, random_gaussians, data):
     """The zip's checksums stop damage early; here they are right, and what they guard is wrong."""

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from damage import repeatable
+from hypothesis import given
 from hypothesis import strategies as st
-from oracles import needs_oracles, node, splat_transform
+from peers import needs_peers, node, splat_transform
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats import ply, splat
@@ -179,7 +180,7 @@ def test_a_missing_file_is_refused(tmp_path):
     assert_refused(tmp_path / "none.splat", "no such file")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@repeatable
 @given(data=st.data())
 def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, data):
     content = bytearray(written(tmp_path).read_bytes())
@@ -206,7 +207,7 @@ def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, data):
 # --- other programs ---------------------------------------------------------------------------------------------------
 
 
-@needs_oracles
+@needs_peers
 def test_splat_transform_reads_what_is_written(tmp_path, random_gaussians, generator):
     saved = displayable(random_gaussians(500), generator)
     splat.write(saved, tmp_path / "a.splat")
@@ -220,7 +221,7 @@ def test_splat_transform_reads_what_is_written(tmp_path, random_gaussians, gener
     assert float(turn_deg(theirs.quats, saved.quats).max()) < MOST_TURN_DEG + 1.8
 
 
-@needs_oracles
+@needs_peers
 def test_three_reads_the_centres_covariances_and_colours_that_are_written(tmp_path, random_gaussians, generator):
     splat.write(displayable(random_gaussians(50), generator), tmp_path / "a.splat")
     script = """

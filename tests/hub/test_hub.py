@@ -14,7 +14,10 @@ pytest.importorskip("huggingface_hub")
 from huggingface_hub import constants
 
 from dreamsplat.errors import FileProblem, InvalidInput, MissingDependency
-from dreamsplat.hub import fetch as hub
+from dreamsplat.hub.cache import cached
+from dreamsplat.hub.explain import explained
+from dreamsplat.hub.fetch import first_available, local_folder
+from dreamsplat.hub.optional import require
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = ("unet/config.json", "unet/*.safetensors")
@@ -106,7 +109,7 @@ def server(monkeypatch):
 
 def refusal(model: str, revision: str | None = None, files=FILES) -> str:
     with pytest.raises(FileProblem) as caught:
-        hub.local_folder(model, revision, files)
+        local_folder(model, revision, files)
     message = str(caught.value)
     assert message.startswith(f"{model}@{revision}" if revision else model) and "\n" not in message
     return message
@@ -114,7 +117,7 @@ def refusal(model: str, revision: str | None = None, files=FILES) -> str:
 
 def test_a_folder_is_taken_as_it_is(tmp_path):
     folder = write(tmp_path / "model", UNET)
-    assert hub.local_folder(str(folder), None, FILES) == folder
+    assert local_folder(str(folder), None, FILES) == folder
 
 
 def test_what_a_folder_lacks_is_named(tmp_path):
@@ -141,15 +144,15 @@ def test_offline_the_message_says_what_is_missing_where_and_how_to_get_it(cache)
 def test_from_pretrained_offline_is_explained_alike(cache):
     diffusers = pytest.importorskip("diffusers")
     with pytest.raises(FileProblem, match="^owner/name: unet/config.json missing in the cache .* HF_HUB_OFFLINE=1"):
-        with hub.explained("owner/name", files=["unet/config.json"]):
+        with explained("owner/name", files=["unet/config.json"]):
             diffusers.UNet2DConditionModel.load_config("owner/name", subfolder="unet")
 
 
 def test_a_cached_snapshot_needs_no_network(cache):
     snapshot = put_in_cache(cache, "owner/name", UNET)
-    assert hub.local_folder("owner/name", None, FILES) == snapshot
-    assert hub.cached("owner/name") == hub.cached("owner/name", "main") == hub.cached("owner/name", COMMIT) == snapshot
-    assert hub.cached("owner/name", "other") is None and hub.cached("owner/other") is None
+    assert local_folder("owner/name", None, FILES) == snapshot
+    assert cached("owner/name") == cached("owner/name", "main") == cached("owner/name", COMMIT) == snapshot
+    assert cached("owner/name", "other") is None and cached("owner/other") is None
 
 
 def test_of_an_incomplete_snapshot_only_the_rest_is_missing(cache):
@@ -160,10 +163,10 @@ def test_of_an_incomplete_snapshot_only_the_rest_is_missing(cache):
 def test_only_what_is_asked_for_is_fetched_and_only_once(server, cache):
     others = {"unet/diffusion_pytorch_model.fp16.safetensors": b"", "unet/model.onnx": b"", "all.ckpt": b""}
     server.repositories["owner/name"] = UNET | others
-    folder = hub.local_folder("owner/name", None, FILES)
+    folder = local_folder("owner/name", None, FILES)
     assert (folder / "unet/diffusion_pytorch_model.safetensors").read_bytes() == b"weights"
     assert sorted(server.fetched) == sorted(UNET) and folder.is_relative_to(cache)
-    assert hub.local_folder("owner/name", None, FILES) == folder == hub.cached("owner/name")
+    assert local_folder("owner/name", None, FILES) == folder == cached("owner/name")
     assert len(server.fetched) == 2
 
 
@@ -184,38 +187,38 @@ def test_without_a_connection_the_cache_and_the_command_are_named(server, cache,
 def test_of_equal_models_a_cached_one_comes_first_then_the_first_that_can_be_fetched(server, cache):
     server.repositories["b/model"] = server.repositories["c/model"] = UNET
     names = ("a/model", "b/model", "c/model")
-    name, _ = hub.first_available(names, None, FILES)
+    name, _ = first_available(names, None, FILES)
     assert name == "b/model"
     put_in_cache(cache, "d/model", UNET)
-    assert hub.first_available(("c/model", "d/model"), None, FILES)[0] == "d/model"
+    assert first_available(("c/model", "d/model"), None, FILES)[0] == "d/model"
 
 
-def test_if_none_can_be_had_each_reason_is_given(server, monkeypatch):
-    none = "^None of a/model, b/model can be had: a/model:"
+def test_if_none_is_available_each_reason_is_given(server, monkeypatch):
+    none = "^None of a/model, b/model is available: a/model:"
     with pytest.raises(FileProblem, match=f"{none} no such.* [|] b/model: no such"):
-        hub.first_available(("a/model", "b/model"), None, FILES)
+        first_available(("a/model", "b/model"), None, FILES)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(FileProblem, match=f"{none} .*HF_HUB_OFFLINE=1[^|]*$"):
-        hub.first_available(("a/model", "b/model"), None, FILES)
+        first_available(("a/model", "b/model"), None, FILES)
 
 
 @pytest.mark.parametrize(
     "problem", [OSError("no\nfile"), RuntimeError("size mismatch"), KeyError("width"), ValueError()]
 )
 def test_whatever_a_library_raises_becomes_one_line_with_the_name(problem):
-    with pytest.raises(FileProblem, match="^owner/name@v1: .*") as caught, hub.explained("owner/name", "v1"):
+    with pytest.raises(FileProblem, match="^owner/name@v1: .*") as caught, explained("owner/name", "v1"):
         raise problem
     assert "\n" not in str(caught.value) and caught.value.__cause__ is problem
 
 
 @pytest.mark.parametrize("problem", [InvalidInput("ours"), torch.OutOfMemoryError("full"), KeyboardInterrupt()])
 def test_our_own_errors_a_full_memory_and_interrupts_pass(problem):
-    with pytest.raises(type(problem)) as caught, hub.explained("owner/name"):
+    with pytest.raises(type(problem)) as caught, explained("owner/name"):
         raise problem
     assert caught.value is problem
 
 
 def test_a_missing_package_is_named_with_its_command():
-    assert hub.require("json", "diffusion") is json
+    assert require("json", "diffusion") is json
     with pytest.raises(MissingDependency, match=r'no_such_package.*`pip install "dreamsplat\[mesh\]"`'):
-        hub.require("no_such_package", "mesh")
+        require("no_such_package", "mesh")

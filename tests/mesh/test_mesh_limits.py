@@ -17,13 +17,13 @@ from PIL import Image
 from dreamsplat.errors import FileProblem
 from dreamsplat.mesh import pictures as mesh_pictures
 from dreamsplat.mesh.limits import DEEPEST, MOST_PARTS
-from dreamsplat.priors3d.from_file import Points
+from dreamsplat.priors3d.from_file import FromFile
 
 pytest.importorskip("trimesh", reason="trimesh is not installed")
 
 
 def read(path: Path) -> Any:
-    return Points(path, count=100).load(torch.device("cpu")).sample("", torch.Generator().manual_seed(0))
+    return FromFile(path, count=100).load(torch.device("cpu")).sample("", torch.Generator().manual_seed(0))
 
 
 def refusal(path: Path) -> str:

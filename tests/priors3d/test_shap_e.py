@@ -28,10 +28,11 @@ from torch.nn import functional as F
 
 from dreamsplat.errors import FileProblem, InvalidInput, MissingDependency
 from dreamsplat.maths.srgb import srgb_to_linear
-from dreamsplat.priors3d import shap_e
-from dreamsplat.priors3d.shap_e import ShapE, read_picture
+from dreamsplat.priors3d.shap_e import ShapE
+from dreamsplat.priors3d.shap_e import model as shap_e_model
 from dreamsplat.priors3d.shap_e import points as shap_e_points
 from dreamsplat.priors3d.shap_e.cap3d import read_cap3d
+from dreamsplat.priors3d.shap_e.picture import read_picture
 from dreamsplat.priors3d.shap_e.points import grid_points, latent_field, mesh_vertices, surface_points
 from dreamsplat.types import PointCloud
 
@@ -117,13 +118,13 @@ def test_the_generator_decides_everything_and_nothing_else_is_changed(text_model
 
 
 def test_loading_draws_nothing_from_the_global_generator(text_model: Path, monkeypatch: pytest.MonkeyPatch):
-    load = shap_e._load_pipeline
+    load = shap_e_model._load_pipeline
 
     def load_with_random_weights_first(*arguments: Any) -> Any:
         torch.rand(1)
         return load(*arguments)
 
-    monkeypatch.setattr(shap_e, "_load_pipeline", load_with_random_weights_first)
+    monkeypatch.setattr(shap_e_model, "_load_pipeline", load_with_random_weights_first)
     before = torch.get_rng_state()
     ShapE(model=str(text_model)).load(CPU)
     assert torch.equal(torch.get_rng_state(), before)
@@ -151,7 +152,7 @@ def test_threads_that_share_a_model_do_not_disturb_each_other(text_model: Path):
 def test_a_latent_without_a_surface_asks_for_another_seed(tmp_path: Path):
     tiny_text_pipeline(level=-9.0).save_pretrained(tmp_path)
     for points in ("mesh", "field"):
-        with pytest.raises(InvalidInput, match="no surface for 'a red mushroom'. Try another seed"):
+        with pytest.raises(InvalidInput, match="seed: Shap-E found no surface for 'a red mushroom'. Use another"):
             sample(ShapE(model=str(tmp_path), points=points, **RUN))
 
 
@@ -373,7 +374,7 @@ def change_config(folder: Path, name: str = "config.json", **changes: Any) -> No
         (_pickled, "has diffusion_pytorch_model.bin instead of prior/*.safetensors, and a pickle can run code"),
         (_cut, "cut off or corrupt"),
         (_wrong_shape, "positional_embedding"),
-        (_one_layer_more, "lacks 16 weights, such as transformer_blocks.2"),
+        (_one_layer_more, "the weights in prior lack transformer_blocks.2"),
         (_wrong_encoder, "width of the encoder and of the prior's condition are 25 and 24"),
         (_other_pipeline, "holds a StableDiffusionPipeline, expected a ShapEPipeline"),
         (_no_index, "has no model_index.json"),
@@ -393,9 +394,9 @@ def test_a_malformed_checkpoint_is_refused_with_its_name_and_the_reason(copy_of_
     ("settings", "message"),
     [
         ({"dtype": "fp16"}, "fp16 needs a CUDA device"),
-        ({"grid": 1}, "prior3d.grid: 1, expected 2 to 512"),
+        ({"grid": 1}, "prior3d.grid: 1, expected at least 2 and at most 512"),
         ({"sampling_steps": 0}, "prior3d.sampling_steps: 0"),
-        ({"weights": Path("a.pth"), "image": Path("a.png")}, "leave the weights or the image out"),
+        ({"weights": Path("a.pth"), "image": Path("a.png")}, "Omit `prior3d.weights` or `prior3d.image`"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_anything_is_loaded(settings: dict[str, Any], message: str):

@@ -14,14 +14,15 @@ import pytest
 from analytic import GaussianPrior
 from small_run import CONFIG, BallPrior, events, go_on
 
+from dreamsplat.codec import paths
 from dreamsplat.config import DreamConfig
 from dreamsplat.errors import FileProblem
 from dreamsplat.guidance import VSD
 from dreamsplat.presets import PRESETS
-from dreamsplat.priors3d import Points
+from dreamsplat.priors3d import FromFile
 from dreamsplat.runs import Stepped, Warned, find_runs, read_record, summarise
 from dreamsplat.runs.record import differences
-from dreamsplat.runs.sources import files_of, sources_of, with_absolute_paths
+from dreamsplat.runs.sources import sources_of, with_absolute_paths
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,13 @@ def test_differences_name_versions_models_and_files(tmp_path: Path) -> None:
 
 def test_paths_are_found_and_made_absolute_wherever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = replace(CONFIG, prior3d=Points(file=Path("a.ply")), prior2d=GaussianFromHub(weights=Path("b/c.bin")))
-    assert files_of(config) == {"prior3d.file": Path("a.ply"), "prior2d.weights": Path("b/c.bin")}
-    assert files_of(with_absolute_paths(config)) == {
+    config = replace(CONFIG, prior3d=FromFile(file=Path("a.ply")), prior2d=GaussianFromHub(weights=Path("b/c.bin")))
+    assert paths(config) == {"prior3d.file": Path("a.ply"), "prior2d.weights": Path("b/c.bin")}
+    assert paths(with_absolute_paths(config)) == {
         "prior3d.file": tmp_path / "a.ply", "prior2d.weights": tmp_path / "b" / "c.bin",
     }  # fmt: skip
-    assert with_absolute_paths(CONFIG) is CONFIG and files_of(CONFIG) == {}
-    assert files_of((CONFIG, (Path("x"),))) == {"1.0": Path("x")}
-    assert files_of(replace(CONFIG, prior3d=Points())) == {}  # An empty path names no file.
+    assert with_absolute_paths(CONFIG) is CONFIG and paths(CONFIG) == {}
+    assert paths(replace(CONFIG, prior3d=FromFile())) == {}  # An empty path names no file.
     assert sources_of(config)["prior3d"] == {}  # Neither does one that is not there.
 
 

@@ -1,36 +1,28 @@
-"""The bundled models' mathematics, files and trainer, on tiny networks and closed forms."""
+"""The bundled models' mathematics, data and priors, on closed forms and small pools."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.errors import InvalidInput
 from dreamsplat.method.cameras import sample_views
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
 from dreamsplat.priors3d import BundledCloudPrior
 from dreamsplat.render import render
 from dreamsplat.types import PointCloud
-from dreamsplat.world.bundle import read_image_model, weight_hashes, write_image_model
 from dreamsplat.world.camera_range import WORLD_CAMERAS
-from dreamsplat.world.data.pictures import draw_pool, paint
-from dreamsplat.world.data.shapes import draw_volumes, encode_pool, fit_code
+from dreamsplat.world.data.pictures import draw_pictures, paint
+from dreamsplat.world.data.shapes import draw_shapes, encode_pool, fit_code
 from dreamsplat.world.language.captions import Caption, parse_caption
-from dreamsplat.world.nets.camera_features import PosedVolume, ray_points
+from dreamsplat.world.nets.camera_features import PosedFeatures, ray_points
 from dreamsplat.world.nets.conditions import drop_conditions, pack_condition
 from dreamsplat.world.nets.diffusion import denoising_loss, karras_sigmas, precondition, sample_heun
-from dreamsplat.world.nets.picture_denoiser import ImageDenoiser, UNetConfig
-from dreamsplat.world.nets.shape_code import Volume, draw_layers, paint_layers, surface_cloud
+from dreamsplat.world.nets.shape_code import ShapeGrid, draw_layers, paint_layers, surface_cloud
 from dreamsplat.world.objects.categories import CATEGORIES
-from dreamsplat.world.objects.draw_object import draw_instance
-from dreamsplat.world.training.trainer import TrainConfig, Trainer, train
-
-TINY = UNetConfig(resolution=32, channels=(64, 64), blocks=1, embedding=32, layout=4)
-SECONDS = 1 / 60
+from dreamsplat.world.objects.draw_object import draw_object
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -69,7 +61,7 @@ def test_conditions_hold_words_and_camera_and_forget_them_apart() -> None:
     assert bool((mixed[mixed[:, 3] == 0, 3:] == 0).all())
 
 
-def test_the_posed_volume_is_seen_through_the_very_cameras_of_the_renderer() -> None:
+def test_posed_features_are_seen_through_the_very_cameras_of_the_renderer() -> None:
     views = sample_views(WORLD_CAMERAS, 5, 64, _generator())
     points = ray_points(pack_condition([Caption()] * 5, views), grid=16, samples=8)
     cameras = views.cameras
@@ -84,8 +76,8 @@ def test_the_posed_volume_is_seen_through_the_very_cameras_of_the_renderer() -> 
     torch.testing.assert_close(depth, ((torch.arange(8) + 0.5) / 4 - 1).expand(5, 8), rtol=0, atol=1e-4)
 
 
-def test_without_a_camera_the_posed_volume_does_not_speak() -> None:
-    posed = PosedVolume(out=4, grid=8)
+def test_without_a_camera_posed_features_do_not_depend_on_it() -> None:
+    posed = PosedFeatures(out=4, grid=8)
     torch.nn.init.normal_(posed.out.weight)
     views = sample_views(WORLD_CAMERAS, 2, 64, _generator())
     told, untold = (pack_condition([parse_caption("a red mug")] * 2, v) for v in (views, None))
@@ -94,7 +86,7 @@ def test_without_a_camera_the_posed_volume_does_not_speak() -> None:
 
 def test_a_painted_picture_is_the_rendering_of_the_coloured_object() -> None:
     # The pool's layers rely on rendering being linear in colour: check it against a direct rendering.
-    from dreamsplat.priors2d.bundled import premultiplied
+    from dreamsplat.priors2d.bundled_model import premultiplied
     from dreamsplat.world.data.pictures import render_layers, surface_gaussians
     from dreamsplat.world.language.palette import COLOUR_RGB
     from dreamsplat.world.objects.shapes import surface_points
@@ -109,7 +101,7 @@ def test_a_painted_picture_is_the_rendering_of_the_coloured_object() -> None:
 
 
 def test_a_pool_gives_trained_captions_with_their_pictures() -> None:
-    pool = draw_pool(1, 2, 32, _generator(), categories=("mug", "tree"))
+    pool = draw_pictures(1, 2, 32, _generator(), categories=("mug", "tree"))
     z, packed = pool.batch(50, _generator())
     assert z.shape == (50, 4, 32, 32) and 0.2 < float(z.max()) <= 2.0 + 1e-4
     names = list(CATEGORIES)
@@ -118,13 +110,13 @@ def test_a_pool_gives_trained_captions_with_their_pictures() -> None:
     assert 1.0 not in mugs[:, 0].tolist()  # "a red mug" is held out.
 
 
-def test_the_code_gives_back_volumes_like_those_it_was_fitted_to() -> None:
-    pool = draw_volumes(12, _generator())
+def test_the_code_gives_back_shapes_like_those_it_was_fitted_to() -> None:
+    pool = draw_shapes(12, _generator())
     code = fit_code(pool, _generator())
     parts = CATEGORIES["chair"].build(_generator(7))
     distance, layers = draw_layers(parts)
     colour = paint_layers(layers[None], torch.tensor([[0.2, 0.3, 0.9]]))
-    decoded = code.decode(code.encode(Volume(distance[None], colour)))
+    decoded = code.decode(code.encode(ShapeGrid(distance[None], colour)))
     spread = (distance - code.shape_mean).square().mean().sqrt()
     error = (decoded.distance[0] - distance).square().mean().sqrt()
     assert error < 0.25 * spread
@@ -133,7 +125,7 @@ def test_the_code_gives_back_volumes_like_those_it_was_fitted_to() -> None:
     assert z.shape == (64, len(code.scales)) and bool((packed[:, :2] > 0).all()) and bool((packed[:, 2:] == 0).all())
 
 
-def test_points_lie_on_the_surface_of_a_volume_in_its_colour() -> None:
+def test_points_lie_on_the_surface_of_a_shape_in_its_colour() -> None:
     cells = torch.linspace(-1, 1, 33)[:-1] + 1 / 32
     grid = torch.stack(torch.meshgrid(cells, cells, cells, indexing="ij"), -1).reshape(-1, 3)
     ball = ((grid.norm(dim=1) - 0.5) / 0.16).clamp(-1, 1)
@@ -143,76 +135,8 @@ def test_points_lie_on_the_surface_of_a_volume_in_its_colour() -> None:
     torch.testing.assert_close(cloud.rgb[0], torch.tensor([0.1, 0.6, 0.3]), rtol=0, atol=1e-5)
 
 
-def test_a_volume_without_a_surface_gives_no_points() -> None:
+def test_a_shape_without_a_surface_gives_no_points() -> None:
     assert len(surface_cloud(torch.ones(32**3), torch.zeros(16**3, 3), 100, _generator())) == 0
-
-
-def _trainer(minutes: float = 0.0) -> Trainer:
-    model = ImageDenoiser(TINY)
-    return Trainer(model, model.noise, TrainConfig(minutes=minutes, bf16=False, warmup_samples=1), torch.device("cpu"))
-
-
-def _batches(seed: int = 0):  # noqa: ANN202
-    pool = draw_pool(1, 2, 32, _generator(seed), categories=("mug",))
-    generator = _generator(seed)
-    while True:
-        yield pool.batch(8, generator)
-
-
-def test_training_lowers_the_loss() -> None:
-    trainer, batches, generator = _trainer(), _batches(), _generator()
-    losses = [trainer.step(*next(batches), generator) for _ in range(60)]
-    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
-    assert trainer.samples == 480
-
-
-def test_training_resumes_from_its_checkpoint_exactly(tmp_path: Path) -> None:
-    first, second = _trainer(), _trainer()
-    batches, generator = _batches(), _generator()
-    for _ in range(3):
-        first.step(*next(batches), generator)
-    first.save(tmp_path / "checkpoint.safetensors")
-    second.load(tmp_path / "checkpoint.safetensors")
-    batch = next(batches)
-    losses = [t.step(*batch, _generator(5)) for t in (first, second)]
-    assert losses[0] == losses[1] and first.samples == second.samples
-    assert all(torch.equal(first.average[k], second.average[k]) for k in first.average)
-
-
-def test_a_stretch_ends_in_time_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    for stretch in (1, 2):
-        trainer = _trainer(minutes=0.2 * SECONDS)
-        train(trainer, _batches(), tmp_path, lambda _: None, seed=0)
-        lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-        assert len([line for line in lines if "stretch" in line]) == stretch
-    assert lines[-1]["samples"] > 0 and trainer.samples > lines[-1]["samples"]
-
-
-def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(b"nonsense")
-    with pytest.raises(FileProblem, match=r"checkpoint\.safetensors: not a training checkpoint"):
-        _trainer().load(path)
-
-
-def test_weights_come_back_from_their_file_and_broken_files_are_named(tmp_path: Path) -> None:
-    trainer, path = _trainer(), tmp_path / "image.safetensors"
-    write_image_model(path, TINY, trainer.average_weights(), {"samples": 0})
-    model = read_image_model(path)
-    assert model.config == TINY and not any(p.requires_grad for p in model.parameters())
-    torch.testing.assert_close(model.exit.bias, trainer.average["exit.bias"], rtol=1e-3, atol=1e-3)
-    with pytest.raises(FileProblem, match="missing"):
-        read_image_model(tmp_path / "nowhere.safetensors")
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(FileProblem, match="not a dreamsplat weights file"):
-        read_image_model(path)
-
-
-def test_the_shipped_weights_are_there_and_small() -> None:
-    assert set(weight_hashes()) == {"image.safetensors", "volume.safetensors"}
-    from dreamsplat.world.bundle import WEIGHTS
-
-    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) <= 40e6
 
 
 def test_the_shipped_3d_model_makes_the_cloud_that_the_prompt_names() -> None:
@@ -227,7 +151,7 @@ def test_the_shipped_3d_model_makes_the_cloud_that_the_prompt_names() -> None:
 def test_the_shipped_2d_model_prefers_the_picture_that_the_prompt_names() -> None:
     prior = BundledImagePrior().load(torch.device("cpu"))
     views = sample_views(WORLD_CAMERAS, 4, 64, _generator())
-    z = prior.encode(render(draw_instance(parse_caption("a yellow duck"), _generator(3)), views.cameras))
+    z = prior.encode(render(draw_object(parse_caption("a yellow duck"), _generator(3)), views.cameras))
     sigma = torch.full((4,), 2.0)
     noisy = z + 2.0 * torch.randn(z.shape, generator=_generator(4))
 
@@ -241,7 +165,7 @@ def test_the_shipped_2d_model_prefers_the_picture_that_the_prompt_names() -> Non
 def test_the_2d_model_refuses_cameras_that_it_was_not_trained_for() -> None:
     prior = BundledImagePrior().load(torch.device("cpu"))
     views = sample_views(replace(WORLD_CAMERAS, fov_y_deg=(70.0, 70.0)), 1, 64, _generator())
-    with pytest.raises(InvalidInput, match="fov-y-deg"):
+    with pytest.raises(InvalidInput, match="cameras.fov_y_deg: 70 to 70"):
         prior.embed(["a red mug"], views)
 
 
@@ -250,10 +174,10 @@ def test_the_2d_model_refuses_pictures_of_another_size_and_other_backgrounds() -
 
     prior = BundledImagePrior().load(torch.device("cpu"))
     views = sample_views(WORLD_CAMERAS, 1, 48, _generator())
-    with pytest.raises(InvalidInput, match="render-size: 48 x 48 px.*Use 64"):
-        prior.encode(render(draw_instance(Caption(), _generator()), views.cameras))
+    with pytest.raises(InvalidInput, match="render_size: 48 px.*Use 64"):
+        prior.encode(render(draw_object(Caption(), _generator()), views.cameras))
     with pytest.raises(InvalidInput, match="background: 'white'.*Use black"):
-        replace(PRESETS["bundled"], background="white")
+        replace(PRESETS["bundled"], prompt="a red mug", background="white").check()
 
 
 def test_the_perfect_teacher_is_the_posterior_mean_of_its_pictures() -> None:
@@ -270,6 +194,6 @@ def test_the_perfect_teacher_is_the_posterior_mean_of_its_pictures() -> None:
     torch.testing.assert_close(nearest, pictures[:, 2], rtol=0, atol=1e-4)
 
 
-def test_an_instance_draws_what_the_caption_leaves_open() -> None:
-    a, b = (draw_instance(Caption(), _generator(seed)) for seed in (1, 2))
+def test_an_object_draws_what_the_caption_leaves_open() -> None:
+    a, b = (draw_object(Caption(), _generator(seed)) for seed in (1, 2))
     assert not torch.equal(a.means, b.means)

@@ -1,6 +1,9 @@
-"""Pictures of assets from any number of cameras."""
+"""Pictures of assets from any number of cameras, rendered on demand."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,26 +15,43 @@ from dreamsplat.types import Cameras, Gaussians, PointCloud
 BACKDROP = (0.86, 0.86, 0.86)
 """Background of preview and turntable: light, and still darker than a white object."""
 
-_CHUNK = 8  # Cameras rendered at a time, so that a long film does not need memory for all of its intermediate results.
+_CAMERAS, _PIXELS = 8, 1 << 21  # Most rendered at a time, so that memory does not grow with the number of cameras.
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """The pictures [H, W, 3] of a film, on the CPU, without gradients; only a few exist at a time."""
+
+    gaussians: Gaussians
+    """What they show."""
+    cameras: Cameras
+    """The C cameras that they are seen from, in order."""
+    background: tuple[float, float, float] = BACKDROP
+    """Display colour behind the object."""
+
+    def __len__(self) -> int:
+        """The number of pictures C."""
+        return len(self.cameras)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Draw them, one after another."""
+        size = max(1, min(_CAMERAS, _PIXELS // (self.cameras.width * self.cameras.height)))
+        for index in torch.arange(len(self.cameras)).split(size):
+            yield from self._drawn(index)
+
+    def _drawn(self, index: Tensor) -> Tensor:
+        """The pictures [M, H, W, 3] of some cameras."""
+        some = self.cameras.rows(index).to(self.gaussians.means)
+        with torch.no_grad():
+            return render(self.gaussians, some, background=self.background).rgb.cpu()
 
 
 def draw(gaussians: Gaussians, cameras: Cameras, background: tuple[float, float, float] = BACKDROP) -> Tensor:
-    """Images [C, H, W, 3] on the CPU, without gradients, whatever the number of cameras."""
-    device, dtype = gaussians.means.device, gaussians.means.dtype
-    images = []
-    with torch.no_grad():
-        for start in range(0, len(cameras), _CHUNK):
-            part = Cameras(
-                cameras.world_to_camera[start : start + _CHUNK].to(device, dtype),
-                cameras.intrinsics[start : start + _CHUNK].to(device, dtype),
-                cameras.width,
-                cameras.height,
-            )
-            images.append(render(gaussians, part, background=background).rgb.cpu())
-    return torch.cat(images)
+    """All pictures [C, H, W, 3] at once, on the CPU and without gradients."""
+    return torch.stack([*Frames(gaussians, cameras, background)])
 
 
 def draw_points(cloud: PointCloud, cameras: Cameras) -> Tensor:
-    """Images [C, H, W, 3] of a point cloud: each point is a small opaque ball."""
+    """Pictures [C, H, W, 3] of a point cloud: each point is a small opaque ball."""
     balls = to_gaussians(cloud, opacity=0.99)
-    return draw(Gaussians(balls.means, 0.5 * balls.scales, balls.quats, balls.opacities, balls.sh), cameras)
+    return draw(replace(balls, scales=0.5 * balls.scales), cameras)

@@ -1,4 +1,4 @@
-"""Frames of reference of files: turning Gaussians as a whole, their colours by direction included.
+"""Turning an object as a whole, including its colours by direction, and the frames of reference of files.
 
 Our world is right-handed with +z up and an object's front towards -y. A format whose standard names other axes is
 written through `rotated`; the two rotations below are proper, so nothing is mirrored.
@@ -7,28 +7,30 @@ written through `rotated`; the two rotations below are proper, so nothing is mir
 from __future__ import annotations
 
 from dataclasses import replace
-from math import pi
+from math import cos, inf, isfinite, pi, radians, sin
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dreamsplat.assets.gaussians import Splats
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.harmonics import sh_basis
-from dreamsplat.types import Gaussians, check_shapes
+from dreamsplat.maths.rotations import rotation_from_quats
+from dreamsplat.types import PointCloud, check_shapes
 
 Z_UP_TO_Y_UP = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
 """[3, 3] our world -> +y up, front +z, +x unchanged: glTF, three.js, and what the SPZ authors call RUB."""
 Z_UP_TO_Y_DOWN = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=torch.float64)
-"""[3, 3] our world -> +y down, front -z, +x unchanged: OpenCV axes as if a camera stood before the object, which is
-what most splat viewers assume. It is `Z_UP_TO_Y_UP` after half a turn about x, the turn that those viewers apply."""
+"""[3, 3] our world -> +y down, front -z, +x unchanged: OpenCV axes of a camera in front of the object, which most splat
+viewers assume. It is `Z_UP_TO_Y_UP` after half a turn about x, the turn that those viewers apply."""
 
 
 def rotated(
-    gaussians: Gaussians,
+    splats: Splats,
     rotation: Tensor,  # [3, 3] proper rotation, old world -> new world
-) -> Gaussians:
-    """The same object in turned axes: a camera that turns with it sees the same picture. Keeps dtype and device.
+) -> Splats:
+    """The same Gaussians or points in turned axes: a camera that turns with them sees the same picture.
 
     Raises:
         InvalidInput: if the matrix is not a proper rotation.
@@ -36,25 +38,46 @@ def rotated(
     check_shapes(rotation=(rotation, "3 3"))
     turn = rotation.detach().double().cpu()
     if not torch.allclose(turn @ turn.mT, torch.eye(3, dtype=turn.dtype), atol=1e-5) or torch.linalg.det(turn) < 0:
-        raise InvalidInput(f"rotation: {turn.tolist()} is no proper rotation; expected R R^T = 1 and det R = 1.")
-    colours = sh_rotation(turn, gaussians.sh_degree)
+        raise InvalidInput(f"rotation: {turn.tolist()} is not a proper rotation; expected R R^T = 1 and det R = 1.")
+    if isinstance(splats, PointCloud):
+        return replace(splats, xyz=splats.xyz @ turn.mT.to(splats.xyz))
+    colours = sh_rotation(turn, splats.sh_degree)
     return replace(
-        gaussians,
-        means=gaussians.means @ turn.mT.to(gaussians.means),
-        quats=gaussians.quats @ _left_product(_quat(turn)).mT.to(gaussians.quats),
-        sh=torch.einsum("jk,nkc->njc", colours.to(gaussians.sh), gaussians.sh),
+        splats,
+        means=splats.means @ turn.mT.to(splats.means),
+        quats=splats.quats @ _left_product(_quat(turn)).mT.to(splats.quats),
+        sh=torch.einsum("jk,nkc->njc", colours.to(splats.sh), splats.sh),
     )
+
+
+def turned(splats: Splats, angle_deg: float, axis: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> Splats:
+    """The same Gaussians or points, turned about a line through the origin.
+
+    Args:
+        splats: what to turn.
+        angle_deg: how far, counter-clockwise when the axis points at the viewer.
+        axis: direction of the line, of any length but 0; vertical by default.
+
+    Raises:
+        InvalidInput: if the angle is not finite, or the axis has no direction.
+    """
+    direction = torch.tensor(axis, dtype=torch.float64)
+    length = float(direction.norm())
+    if not (isfinite(angle_deg) and 0 < length < inf):
+        raise InvalidInput(f"turned: {angle_deg} degrees about {axis}, expected finite numbers and an axis not 0 0 0.")
+    half = radians(angle_deg) / 2
+    return rotated(splats, rotation_from_quats(torch.tensor([cos(half), *(sin(half) / length * direction).tolist()])))
 
 
 def sh_rotation(
     rotation: Tensor,  # [3, 3] float64, on the CPU
     degree: int,  # 0 to 3
 ) -> Tensor:
-    """The matrix [K, K] that turns spherical-harmonic coefficients: sh_new = M sh_old, float64.
+    """The matrix [K, K] that rotates spherical-harmonic coefficients: sh_new = M sh_old, float64.
 
-    A turned object shows towards d what the old one showed towards R^T d, so the basis being orthonormal gives
-    M_jk = integral of basis_j(d) basis_k(R^T d) over the sphere. The integrand is a polynomial of degree 2 * `degree`
-    at most; 4 Gauss-Legendre nodes in z and 7 equal steps around integrate degree 6 exactly.
+    A rotated object shows towards d what the old one showed towards R^T d. As the basis is orthonormal,
+    M_jk = integral of basis_j(d) basis_k(R^T d) over the sphere. The integrand is a polynomial of degree at most
+    2 * `degree`; 4 Gauss-Legendre nodes in z and 7 equal steps around integrate degree 6 exactly.
     """
     nodes, node_weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(4))
     around = torch.arange(7, dtype=torch.float64) * (2 * pi / 7)
@@ -65,7 +88,7 @@ def sh_rotation(
     new, old = sh_basis(directions, degree), sh_basis(directions @ rotation, degree)  # Rows: R^T d = d R.
     matrix = torch.einsum("p,pj,pk->jk", weights, new, old)
     degrees = torch.tensor([int(k**0.5) for k in range(len(matrix))])
-    return matrix * (degrees[:, None] == degrees)  # Degrees do not mix: what is left there is rounding.
+    return matrix * (degrees[:, None] == degrees)  # Degrees do not mix; anything there is rounding.
 
 
 def _quat(
@@ -73,7 +96,7 @@ def _quat(
 ) -> Tensor:
     """Unit quaternion [4] (w, x, y, z) of a rotation, w >= 0 wherever w is not tiny."""
     (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
-    # 4 q q^T; each row is a multiple of q, and the one with the largest diagonal is the most accurate.
+    # 4 q q^T: each row is a multiple of q, and the one with the largest diagonal element is the most accurate.
     products = rotation.new_tensor(
         [
             [1 + a + e + i, h - f, c - g, d - b],

@@ -12,21 +12,19 @@ from typing import Annotated, Literal
 import tyro
 
 from dreamsplat.assets.frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated
-from dreamsplat.assets.prune import Pruned, prune, prune_to_size
+from dreamsplat.assets.gaussians import solid_points, with_sh_degree
+from dreamsplat.assets.pruning import Pruned, prune, prune_to_size
 from dreamsplat.commands.flags import parse_flags
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.formats import FORMATS, load, save
-from dreamsplat.formats.ply import save_points, with_sh_degree
-from dreamsplat.maths.harmonics import sh_to_rgb
+from dreamsplat.formats.ply import save_points
 from dreamsplat.mesh import MESH_WRITERS, mesh_of
-from dreamsplat.priors3d.from_file import FAINT
-from dreamsplat.types import Gaussians, PointCloud
+from dreamsplat.types import Gaussians
 
 
 def write_points(gaussians: Gaussians, path: Path) -> str:
     """Write the centres of all Gaussians that are not faint, in their mean colour; says how many there are."""
-    solid = gaussians.opacities >= FAINT
-    cloud = PointCloud(xyz=gaussians.means[solid], rgb=sh_to_rgb(gaussians.sh[solid, 0]).clamp(0, 1))
+    cloud = solid_points(gaussians)
     save_points(cloud, path)
     return f"{len(cloud):,} points"
 
@@ -43,7 +41,7 @@ EXPORTS: dict[str, Callable[[Gaussians, Path], str]] = {
     ".mesh.glb": write_mesh,
     ".obj": write_mesh,
 }
-"""Ends of names of files that hold no Gaussians -> function that writes one and says what is in it."""
+"""Name endings of files that hold no Gaussians -> function that writes one and says what is in it."""
 
 _TURNS = {"y": Z_UP_TO_Y_UP, "-y": Z_UP_TO_Y_DOWN}
 _FIXED_AXES = (".glb", ".html", ".mesh.glb", ".obj")  # Their writers turn the asset as the format demands.
@@ -56,27 +54,28 @@ class Convert:
     asset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="IN")]]
     """The file to read: Gaussians."""
     out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
-    """The file to write; the end of its name says which kind."""
+    """The file to write; the ending of its name chooses the format."""
     max_gaussians: int | None = None
-    """Keep at most so many Gaussians: those that contribute most to pictures from all around."""
+    """Keep at most this many Gaussians: those that contribute most to pictures from all around."""
     max_mb: float | None = None
-    """Keep as many Gaussians as fit into a file of this size; an MB is a million bytes."""
+    """Keep as many Gaussians as fit into a file of this size, in megabytes (10^6 bytes)."""
     up_axis: Literal["z", "y", "-y"] = "z"
-    """The axis that points up in the file written. Many viewers take -y for up."""
+    """The axis that points up in the file written. Many viewers expect -y."""
     from_up_axis: Literal["z", "y", "-y"] = "z"
-    """The axis that points up in the file read: z, as dreamsplat makes it; scans by other programs often have -y. Of a
-    .glb it is known."""
+    """The axis that points up in the file read: z in files made by dreamsplat, often -y in scans by other programs. Not
+    needed for a .glb, whose standard fixes it."""
     sh_degree: Literal[0, 1, 2, 3] | None = None
-    """Degree of the harmonics, by which colours change with direction: higher ones are dropped, missing ones are 0.
-    Some engines read .ply files of degree 3 only."""
+    """Degree of the spherical harmonics, which make colours change with direction: higher degrees are dropped, missing
+    ones are filled with zeros. Some engines read only .ply files of degree 3."""
     overwrite: bool = False
     """Replace a file of that name."""
 
     def check(self) -> None:
         """Refuse what can be refused before reading. Not in `__post_init__`, whose errors tyro would reword."""
-        if _kind(self.out) is None:
+        kind = _kind(self.out)
+        if kind is None:
             known = ", ".join(sorted({*FORMATS, *EXPORTS}))
-            raise FileProblem(f"{self.out}: unknown kind '{self.out.suffix}'. Name a file that ends in {known}.")
+            raise FileProblem(f"{self.out}: unknown format '{self.out.suffix}'.", advice=f"Known endings: {known}.")
         try:
             self._check_place()
         except FileProblem:
@@ -84,26 +83,26 @@ class Convert:
         except OSError as error:  # such as a name that is too long
             raise FileProblem(f"{self.out}: cannot be used ({error.strerror}). Choose another name.") from error
         if self.max_gaussians is not None and self.max_gaussians < 1:
-            raise InvalidInput(f"max-gaussians: {self.max_gaussians}, expected at least 1.")
+            raise InvalidInput(f"{self.max_gaussians}, expected at least 1.", setting="max_gaussians")
         if self.max_mb is not None and not 0 < self.max_mb < math.inf:
-            raise InvalidInput(f"max-mb: {self.max_mb}, expected a number of megabytes above 0.")
-        if self.max_mb is not None and EXPORTS.get(_kind(self.out) or "") is write_mesh:
-            raise InvalidInput("max-mb: the size of a mesh does not follow from the Gaussians. Leave --max-mb away.")
-        if self.up_axis != "z" and _kind(self.out) in _FIXED_AXES:
-            raise InvalidInput(f"up-axis: {_kind(self.out)} files always have +y up. Leave --up-axis away.")
+            raise InvalidInput(f"{self.max_mb}, expected a number of megabytes above 0.", setting="max_mb")
+        if self.max_mb is not None and EXPORTS.get(kind) is write_mesh:
+            raise InvalidInput("cannot limit the size of a mesh.", setting="max_mb", advice="Omit --max-mb.")
+        if self.up_axis != "z" and kind in _FIXED_AXES:
+            raise InvalidInput(f"{kind} files always have +y up.", setting="up_axis", advice="Omit --up-axis.")
         if self.from_up_axis != "z" and self.asset.suffix.lower() == ".glb":
-            raise InvalidInput("from-up-axis: .glb files always have +y up. Leave --from-up-axis away.")
+            raise InvalidInput(".glb files always have +y up.", setting="from_up_axis", advice="Omit --from-up-axis.")
 
     def _check_place(self) -> None:
         if not self.out.absolute().parent.is_dir():
-            raise FileProblem(f"{self.out}: there is no folder '{self.out.parent}'. Make it first.")
+            raise FileProblem(f"{self.out}: there is no folder '{self.out.parent}'.", advice="Create it first.")
         if self.out.is_dir():
             raise FileProblem(f"{self.out}: is a folder, expected the name of a file to write.")
         if self.out.exists():
             if self.asset.exists() and self.out.samefile(self.asset):
-                raise FileProblem(f"{self.out}: is the file to be read. Choose another name to write to.")
+                raise FileProblem(f"{self.out}: is the input file.", advice="Choose another name for the output.")
             if not self.overwrite:
-                raise FileProblem(f"{self.out}: the file exists. Choose another name, or add --overwrite.")
+                raise FileProblem(f"{self.out}: the file exists.", advice="Choose another name, or add --overwrite.")
 
 
 def convert(arguments: Sequence[str]) -> int:
@@ -117,10 +116,10 @@ def convert(arguments: Sequence[str]) -> int:
         asset = with_sh_degree(asset, args.sh_degree)
     pruned = _pruned(asset, args)
     content = _write(pruned.gaussians, args.out, args.up_axis)
-    told = f"{args.out}: {content}, {args.out.stat().st_size / 1e6:.3g} MB"
+    summary = f"{args.out}: {content}, {args.out.stat().st_size / 1e6:.3g} MB"
     if len(pruned.gaussians) < len(asset):
-        told += f"; kept {len(pruned.gaussians):,} of {len(asset):,}, PSNR of the pictures {pruned.psnr_db:.1f} dB"
-    print(told)
+        summary += f"; kept {len(pruned.gaussians):,} of {len(asset):,}, PSNR of the pictures {pruned.psnr_db:.1f} dB"
+    print(summary)
     return 0
 
 
@@ -149,6 +148,6 @@ def _write(gaussians: Gaussians, path: Path, up_axis: str) -> str:
 
 
 def _kind(path: Path) -> str | None:
-    """The longest known end of a file's name."""
+    """The longest known ending of a file's name."""
     ends = [end for end in (*FORMATS, *EXPORTS) if path.name.lower().endswith(end) and len(path.name) > len(end)]
     return max(ends, key=len, default=None)

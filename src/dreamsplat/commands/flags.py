@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import tyro
 from tyro import _errors as tyro_errors  # Private, hence the pin of tyro in pyproject.toml.
 
+from dreamsplat.commands.choices import CHOICES
 from dreamsplat.errors import DreamsplatError, InvalidInput
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ def parse_flags(kind: type[T], arguments: Sequence[str], command: str, **setting
     """
 
     def parse(words: Sequence[str]) -> T:
-        return tyro.cli(kind, args=words, prog=f"dreamsplat {command}", **settings)
+        return tyro.cli(kind, args=words, prog=f"dreamsplat {command}", registry=CHOICES, **settings)
 
     with flag_errors_in_one_line(command, parse):
         return parse(arguments)

@@ -1,4 +1,4 @@
-"""`dreamsplat generate`: from flags to a run, or on with one that was stopped."""
+"""`dreamsplat generate`: from flags to a run, or to the rest of one that was stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
 from dreamsplat.commands.flags import parse_flags
 from dreamsplat.config import DreamConfig
@@ -38,7 +37,7 @@ class Generate:
     overwrite: bool = False
     """Allow a folder that is not empty: results of an earlier run in it are replaced, other files stay."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Go on with the run in this folder, which was stopped or killed. It keeps its settings: give no prompt, and no
+    """Continue the run in this folder, which was stopped or killed. It keeps its settings: omit the prompt, and every
     other flag but --checkpoint-every."""
     preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")] = DEFAULT_PRESET
     """Which set of defaults the other flags start from."""
@@ -47,7 +46,7 @@ class Generate:
     vram: int | None = None
     """GPU memory to fit into, GB: 8, 12, 16 or 24. Chooses render size, views and precision (docs/presets.md)."""
     checkpoint_every: int = CHECKPOINT_EVERY
-    """Optimisation steps between checkpoints, from which --resume goes on."""
+    """Optimisation steps between checkpoints, from which --resume continues."""
     dry_run: bool = False
     """Check the settings, print them as JSON and stop. No model is loaded and no folder is needed."""
     config: Annotated[DreamConfig, tyro.conf.arg(name="")]  # Its settings are flags without a prefix.
@@ -63,7 +62,7 @@ class Generate:
 
 
 def generate(arguments: Sequence[str]) -> int:
-    """Make an asset, go on with one (`--resume`), or print the settings (`--dry-run`).
+    """Make an asset, continue one (`--resume`), or print the settings (`--dry-run`).
 
     Returns:
         0; 130 or 143 if Ctrl-C or SIGTERM stopped the run, which can be resumed.
@@ -85,7 +84,7 @@ def generate(arguments: Sequence[str]) -> int:
     if finished.state == "done":
         print("\n".join(str(path) for path in finished.paths))
     else:
-        print(f"Stopped. {folder} holds step {finished.step}. To go on:", file=sys.stderr)
+        print(f"Stopped. {folder} holds step {finished.step}. To continue:", file=sys.stderr)
         print(f"  dreamsplat generate --resume {shlex.quote(str(folder))}", file=sys.stderr)
     return code
 
@@ -105,7 +104,6 @@ def parse(arguments: Sequence[str]) -> Generate:
         "generate",
         default=Generate(preset=name, config=PRESETS[name]),
         config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagCreatePairsOff),
-        registry=_with_positional_prompt(),
     )
 
 
@@ -118,40 +116,17 @@ def default_folder(config: DreamConfig) -> Path:
 
 
 def _settings_of(args: Generate) -> DreamConfig:
-    """The settings of the run that goes on."""
+    """The settings of the run to continue."""
     default = Generate(config=PRESETS[DEFAULT_PRESET])
     allowed = replace(default, resume=args.resume, checkpoint_every=args.checkpoint_every, dry_run=args.dry_run)
     if args != allowed:
         raise InvalidInput(
-            "a run goes on with its own settings.", setting="resume",
+            "a run continues with its own settings.", setting="resume",
             advice="Omit the prompt and every flag but `checkpoint_every`.",
         )  # fmt: skip
     assert args.resume is not None, "asked for by its caller"
     check_name(args.resume)
     return read_config(args.resume)
-
-
-def _with_positional_prompt() -> ConstructorRegistry:
-    """A rule for tyro: the prompt of a config has no flag of its own but stands before all flags."""
-    registry = ConstructorRegistry()
-    positional = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PROMPT")]]
-    about = 'What to make, such as "a red mushroom". `dreamsplat words` lists what the bundled models know.'
-    asked = False
-
-    @registry.struct_rule
-    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
-        nonlocal asked
-        if asked or info.type is not DreamConfig:
-            return None
-        asked = True  # The rules that follow, which are tyro's own, know all the rest.
-        spec = ConstructorRegistry.get_struct_spec(info)
-        asked = False
-        assert isinstance(spec, StructConstructorSpec), "DreamConfig is a dataclass"
-        prompt, *others = spec.fields
-        assert prompt.name == "prompt", "it is the first setting"
-        return replace(spec, fields=(replace(prompt, type=positional, helptext=about), *others))
-
-    return registry
 
 
 def _preset_name(arguments: Sequence[str]) -> str:

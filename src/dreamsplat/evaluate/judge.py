@@ -1,11 +1,11 @@
 """The independent judge: a small classifier that says what a picture of the world shows, and from which side.
 
 It is trained on procedural pictures alone, never on what a diffusion model made, and no model is trained with it. It
-sees all pairs of colour and category, also those that the bundled models never see. Its pictures are blurred, speckled,
-tinted and shifted a little while it learns, so that it judges a soft or grainy asset by what a person would see in it.
+sees all pairs of colour and category, including those that the bundled models never see. In training its pictures are
+blurred, speckled, tinted and shifted a little, so that it judges a soft or grainy asset as a person would.
 
 Its objects are its own. torch's CPU generator takes seeds modulo 2^32 (so a larger seed would repeat a smaller one's
-objects); the seeds here start at `ORACLE_SEED`, which a stretch of training reaches only with a --seed of 4,000.
+objects); the seeds here start at `JUDGE_SEED`, which training the bundled models reaches only with a seed of 4,000.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from torch.nn import functional
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import replacing
-from dreamsplat.world.data.pictures import RenderPool, draw_pool, paint
+from dreamsplat.world.data.pictures import PicturePool, draw_pictures, paint
 from dreamsplat.world.language.palette import COLOUR_JITTER, COLOUR_RGB
-from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES
+from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES, check_vocabulary, vocabulary_header
 from dreamsplat.world.objects.categories import CATEGORIES
 
 RESOLUTION = 64
 """Height and width of the pictures it judges, px."""
 SECTORS = 8
 """Azimuth classes; class k is centred on 45 k degrees."""
-ORACLE_SEED = 4_000_000_000
+JUDGE_SEED = 4_000_000_000
 """Seed of the objects that it learns from."""
-TEST_SEED = ORACLE_SEED + 1
+TEST_SEED = JUDGE_SEED + 1
 """Seed of the objects that its accuracy is measured on."""
-REFERENCE_SEED = ORACLE_SEED + 2
+REFERENCE_SEED = JUDGE_SEED + 2
 """Seed of the objects that assets are compared with in shape."""
 
 _WIDTHS = (24, 48, 96, 128)
@@ -61,7 +61,7 @@ class Verdict:
         return self.colour.sum(0)[:, None] + self.category.sum(0)
 
 
-class Oracle(nn.Module):
+class Judge(nn.Module):
     """The classifier: six convolutions, 0.3 M parameters, one linear layer for all three questions."""
 
     def __init__(self) -> None:
@@ -74,12 +74,12 @@ class Oracle(nn.Module):
         self.heads = nn.Linear(d, sum(_HEADS))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of category, colour and azimuth class of model images z [B, 4, 64, 64] (as `renders.paint`)."""
+        """Logits of category, colour and azimuth class of model images z [B, 4, 64, 64] (as `paint` makes them)."""
         category, colour, azimuth = self.heads(self.body(z - 0.5).mean(dim=(2, 3))).split(_HEADS, dim=1)
         return category, colour, azimuth
 
     @torch.no_grad()
-    def judge(self, z: Tensor) -> Verdict:
+    def verdict(self, z: Tensor) -> Verdict:
         """The verdict on model images z [B, 4, 64, 64]."""
         return Verdict(*(logits.log_softmax(dim=1) for logits in self(z)))
 
@@ -93,32 +93,33 @@ def azimuth_class(azimuth_deg: Tensor) -> Tensor:
     return (azimuth_deg / (360 / SECTORS)).round().long() % SECTORS
 
 
-def read_oracle(path: Path) -> Oracle:
+def read_judge(path: Path) -> Judge:
     """The judge that a file holds, in float32, frozen, on the CPU.
 
     Raises:
-        FileProblem: if the file is missing, or is not an oracle.
+        FileProblem: if the file is missing, is not a judge, or was trained on another vocabulary.
     """
-    oracle = Oracle()
+    judge = Judge()
     try:
         with safe_open(path, "pt") as file:
-            oracle.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()})  # noqa: SIM118
+            header = file.metadata() or {}
+            judge.load_state_dict({key: file.get_tensor(key).float() for key in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, RuntimeError) as error:
         why = str(error).splitlines()[0]
-        remedy = "Make it: python benchmarks/quality.py --train-oracle."
-        raise FileProblem(f"{path}: not an oracle ({why}). {remedy}") from error
-    return oracle.eval().requires_grad_(False)
+        raise FileProblem(f"{path}: not a judge ({why}).", advice="Train one with benchmarks/quality.py.") from error
+    check_vocabulary(path, header)
+    return judge.eval().requires_grad_(False)
 
 
-def write_oracle(oracle: Oracle, path: Path, record: dict[str, float]) -> None:
-    """Write the judge in half precision; `record` (how it was trained, how good it is) goes into the file's header."""
-    weights = {name: value.half().contiguous() for name, value in oracle.state_dict().items()}
+def write_judge(judge: Judge, path: Path, record: dict[str, float]) -> None:
+    """Write the judge in half precision; `record` (how it was trained, how good it is) goes into the header."""
+    weights = {name: value.half().contiguous() for name, value in judge.state_dict().items()}
     with replacing(path) as partial:
-        save_file(weights, partial, {"record": json.dumps(record)})
+        save_file(weights, partial, vocabulary_header() | {"record": json.dumps(record)})
 
 
 @dataclass(frozen=True)
-class OracleTraining:
+class JudgeTraining:
     """How to train the judge."""
 
     instances: int = 40
@@ -126,26 +127,26 @@ class OracleTraining:
     views: int = 24
     """Pictures of each object."""
     samples: int = 160_000
-    """Pictures seen in training, each in another colour and spoilt in another way."""
+    """Pictures seen in training, each in a new colour and spoilt in a new way."""
     batch: int = 64
     """Pictures per step."""
     learning_rate: float = 3e-3
     """Adam's highest rate: it rises over the first twentieth and then falls to 0 as a cosine."""
 
 
-def train_oracle(settings: OracleTraining, say: Callable[[str], None]) -> Oracle:
-    """Train a judge from nothing: minutes on one core. `say` is told how it goes."""
-    generator = torch.Generator().manual_seed(ORACLE_SEED)
-    pool = draw_pool(settings.instances, settings.views, RESOLUTION, generator)
+def train_judge(settings: JudgeTraining, say: Callable[[str], None]) -> Judge:
+    """Train a judge from scratch, in minutes on one core; `say` receives lines of progress."""
+    generator = torch.Generator().manual_seed(JUDGE_SEED)
+    pool = draw_pictures(settings.instances, settings.views, RESOLUTION, generator)
     say(f"{len(pool.category):,} pictures drawn")
-    oracle = Oracle()
-    _initialise(oracle, generator)
+    judge = Judge()
+    _initialise(judge, generator)
     steps = settings.samples // settings.batch
-    optimiser = torch.optim.AdamW(oracle.parameters(), lr=settings.learning_rate, weight_decay=0.02)
+    optimiser = torch.optim.AdamW(judge.parameters(), lr=settings.learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step / steps))
     for step in range(steps):
         z, truth = _draw(pool, torch.randint(len(pool.category), (settings.batch,), generator=generator), generator)
-        losses = _losses(oracle(spoil(z, generator)), truth)
+        losses = _losses(judge(spoil(z, generator)), truth)
         optimiser.zero_grad()
         losses.sum().backward()
         optimiser.step()
@@ -153,24 +154,24 @@ def train_oracle(settings: OracleTraining, say: Callable[[str], None]) -> Oracle
         if step % 200 == 0 or step == steps - 1:
             values = ", ".join(f"{loss:.3f}" for loss in losses.tolist())
             say(f"step {step} of {steps}: losses of category, colour, azimuth {values}")
-    return oracle.eval().requires_grad_(False)
+    return judge.eval().requires_grad_(False)
 
 
-def measure_oracle(oracle: Oracle, instances: int = 8, views: int = 24, spoilt: bool = False) -> dict[str, float]:
-    """The share of right answers on single pictures of fresh objects from random cameras of the world, 0 to 1.
+def measure_judge(judge: Judge, instances: int = 8, views: int = 24, spoilt: bool = False) -> dict[str, float]:
+    """The share of correct answers on single pictures of fresh objects from random cameras of the world, 0 to 1.
 
     Args:
-        oracle: the judge.
+        judge: the judge.
         instances: objects per category.
         views: pictures of each object.
         spoilt: spoil the pictures as in training.
     """
     generator = torch.Generator().manual_seed(TEST_SEED)
-    pool = draw_pool(instances, views, RESOLUTION, generator)
+    pool = draw_pictures(instances, views, RESOLUTION, generator)
     hits: list[Tensor] = []
     for rows in torch.arange(len(pool.category)).split(256):
         z, truth = _draw(pool, rows, generator)
-        answers = oracle(spoil(z, generator) if spoilt else z)
+        answers = judge(spoil(z, generator) if spoilt else z)
         hits.append(torch.stack([a.argmax(1) == t for a, t in zip(answers, truth, strict=True)], dim=1))
     right = torch.cat(hits).float()
     has_front = _HAS_FRONT[pool.category]
@@ -184,7 +185,7 @@ def measure_oracle(oracle: Oracle, instances: int = 8, views: int = 24, spoilt: 
 
 
 def spoil(z: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures z [B, 4, H, W] as a mediocre asset might show them: moved, blurred, thinned, tinted, grainy."""
+    """Pictures z [B, 4, H, W] as a mediocre asset might look: moved, blurred, thinned, tinted, grainy."""
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(len(z), *shape, generator=generator)
@@ -203,7 +204,7 @@ def spoil(z: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _moved(z: Tensor, zoom: Tensor, roll_deg: Tensor, shift: Tensor) -> Tensor:
-    """Pictures zoomed [B], turned [B] and shifted [B, 2] (in half widths), black where nothing is known."""
+    """Pictures zoomed [B], turned [B] and shifted [B, 2] (in half widths), black outside the original."""
     cos, sin = torch.deg2rad(roll_deg).cos() / zoom, torch.deg2rad(roll_deg).sin() / zoom
     rows = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     grid = functional.affine_grid(rows, list(z.shape), align_corners=False)
@@ -218,7 +219,7 @@ def _blurred(z: Tensor, sigma_px: float, reach: int = 4) -> Tensor:
     return functional.conv2d(across, kernel.mT, padding=(reach, 0), groups=4)
 
 
-def _draw(pool: RenderPool, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+def _draw(pool: PicturePool, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """The pictures of some rows [B] in random colours, any of the ten, and the three true answers [B]."""
     colour = torch.randint(len(COLOUR_NAMES), (len(rows),), generator=generator)
     rgb = COLOUR_RGB[colour] + COLOUR_JITTER * torch.randn(len(rows), 3, generator=generator)
@@ -241,11 +242,11 @@ def _losses(answers: tuple[Tensor, Tensor, Tensor], truth: tuple[Tensor, Tensor,
     return torch.stack([category.mean(), colour.mean(), (azimuth * fronts).sum() / fronts.sum().clamp_min(1)])
 
 
-def _initialise(oracle: Oracle, generator: torch.Generator) -> None:
-    for module in oracle.modules():
+def _initialise(judge: Judge, generator: torch.Generator) -> None:
+    for module in judge.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-    nn.init.zeros_(oracle.heads.bias)
+    nn.init.zeros_(judge.heads.bias)
 
 
 def _rate(progress: float) -> float:

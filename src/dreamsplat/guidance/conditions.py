@@ -1,4 +1,4 @@
-"""What the 2D prior is told about each view: the prompt with the view in words, and what to move away from."""
+"""The conditions of the 2D prior: the prompt with the view in words, and what to move away from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ nearest words; or as that mixture, and away from the words that do not fit (Perp
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the 2D prior is told about each of C views."""
+    """The conditions of the 2D prior for each of C views."""
 
     positive: Tensor
     """[C, ...] the prompt (with its view)."""

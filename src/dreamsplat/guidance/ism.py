@@ -53,7 +53,7 @@ class ISM(AbstractLoss):
 
     @property
     def needs_negative(self) -> bool:
-        """Always: the inversion is told nothing else."""
+        """Always: it is the inversion's only condition."""
         return True
 
     def grad(

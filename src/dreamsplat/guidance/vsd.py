@@ -24,7 +24,7 @@ class VSD(AbstractLoss):
     """g = w(t) (eps(y) - eps_phi(y)): the difference between the model and one that knows the current renderings.
 
     The second network is the model itself with a LoRA, trained by one step of denoising score matching on the
-    renderings after each gradient. It is told the view in the prompt; the paper's code adds the camera's matrix.
+    renderings after each gradient. The view reaches it in the prompt; the paper's code adds the camera's matrix.
     """
 
     guidance_scale: float = 7.5
@@ -63,7 +63,7 @@ class VSD(AbstractLoss):
         generator: torch.Generator,
         state: LossState = None,
     ) -> Tensor:
-        """See `AbstractLoss.grad`. Two network calls, and one training step at noise levels of its own."""
+        """See `AbstractLoss.grad`. Two network calls, and one training step at its own noise levels."""
         import torch  # Here and not above: settings are read without waiting for it.
 
         assert state is not None, "VSD needs the state that its `start` returned"

@@ -1,8 +1,10 @@
-"""The sRGB transfer curve, between display colours and linear light. IEC 61966-2-1."""
+"""Display colours as linear light, by the sRGB curve (IEC 61966-2-1), and as bytes."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -14,3 +16,10 @@ def srgb_to_linear(rgb: Tensor) -> Tensor:
 def linear_to_srgb(linear: Tensor) -> Tensor:
     """Display colours of linear light, both in [0, 1], any shape; inverse of `srgb_to_linear`."""
     return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def to_uint8(
+    image: Tensor,  # [..., 3] display colours
+) -> NDArray[np.uint8]:
+    """Display colours as bytes: clamped to [0, 1], times 255, rounded to nearest."""
+    return (image.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()

@@ -112,7 +112,7 @@ def orbit(
     """A turntable: `count` views evenly around the object, starting at its front, square images of `size` px.
 
     The paper's film has 120 views at elevation 15 too, but from distance 4 with a field of view of 70 degrees and with
-    the last view equal to the first (method.md 2.3). Here the end is left out, so that the film loops evenly.
+    the last view equal to the first (method.md 2.3). Here the end is omitted, so that the film loops evenly.
     """
     if count < 1:
         raise InvalidInput(f"orbit: count = {count}, expected at least 1.")

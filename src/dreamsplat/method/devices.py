@@ -33,7 +33,7 @@ def one_core_threads(count: int) -> Executor:
     """`count` threads, in each of which torch computes on one core.
 
     In a small network torch's own threads meet at the end of every layer and wait for the slowest. Samples that are
-    computed in threads of their own meet once.
+    computed in separate threads meet only once.
     """
     process_threads = torch.get_num_threads()
     executor = ThreadPoolExecutor(count, "one-core", initializer=_use_one_core)

@@ -1,4 +1,4 @@
-"""Noticing that a run has gone astray, at the step where it does, before anything is overwritten."""
+"""Noticing that a run has diverged, at the step where it happens, before anything is overwritten."""
 
 from __future__ import annotations
 

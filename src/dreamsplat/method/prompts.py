@@ -1,4 +1,4 @@
-"""Telling a 2D prior which side of the object it should see, in words.
+"""Describing to a 2D prior, in words, which side of the object it sees.
 
 The rule, the suffixes and the negative prompt are those of GaussianDreamer's official code (method.md 2.4).
 """

@@ -1,4 +1,4 @@
-"""What changes from step to step of a run: kept in a snapshot, found again, and set back when memory runs out."""
+"""What changes from step to step of a run: saved in a snapshot, restored, and rolled back when memory runs out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Result = TypeVar("_Result")
 
 
 class Optimisation:
-    """The state of a run between two steps. A snapshot holds all of it, so a run goes on from one bit for bit."""
+    """The state of a run between two steps. A snapshot holds all of it, so a run continues from one bit for bit."""
 
     representation: AbstractRepresentation
     """What is optimised; set by the lift or by `restore`."""
@@ -42,7 +42,7 @@ class Optimisation:
         self.step, self.views = 0, config.views
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Everything needed to go on from here. Later steps do not change these tensors."""
+        """Everything needed to continue from here. Later steps do not change these tensors."""
         groups = {
             "representation": self.representation.state_tensors(),
             "learned": {} if self.learned is None else self.learned.state_tensors(),
@@ -88,7 +88,7 @@ class Optimisation:
 
 
 def group_of(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
-    """Those whose names begin with "group.", without that."""
+    """The tensors whose names begin with "group.", by the rest of their names."""
     prefix = f"{group}."
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 

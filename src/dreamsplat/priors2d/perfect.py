@@ -1,11 +1,6 @@
-"""A teacher without a network: the optimal denoiser of procedural pictures, for measuring the method itself.
+"""Settings of a teacher without a network, the optimal denoiser of procedural pictures, to measure the method itself.
 
-For a caption and an exact camera, K instances of the world are rendered at that camera. The posterior mean
-
-    D(x; sigma) = sum_i softmax_i(-|x - x_i|^2 / (2 sigma^2)) x_i
-
-is the best denoiser of that empirical distribution (Karras et al. 2022, appendix B.3). What the method makes with it is
-the ceiling for any trained model of the same world; it is never a default.
+It is never a default; `perfect_model` says how it works.
 """
 
 from __future__ import annotations
@@ -13,18 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec
-from dreamsplat.priors2d.bundled import check_world_run, premultiplied, world_image
-from dreamsplat.render import render
-from dreamsplat.types import Gaussians, Rendering, Views
-from dreamsplat.world.language.captions import Caption, parse_caption
-from dreamsplat.world.objects.draw_object import draw_instance
+from dreamsplat.maths.ranges import check_range
+from dreamsplat.priors2d.base import AbstractImagePriorSpec
+from dreamsplat.priors2d.bundled import check_render_size, check_world_run
 
 if TYPE_CHECKING:
+    import torch
+
     from dreamsplat.config import DreamConfig
+    from dreamsplat.priors2d.base import AbstractImagePrior
 
 
 @dataclass(frozen=True)
@@ -38,44 +30,19 @@ class PerfectTeacher(AbstractImagePriorSpec):
     seed: int = 1_000_003
     """Seed of its objects."""
 
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_range("prior2d.instances", self.instances, 1, 10_000)
+        check_range("prior2d.resolution", self.resolution, 1, 8192)
+        check_range("prior2d.seed", self.seed, 0, 2**63 - 1)
+
     def check(self, config: DreamConfig) -> None:
         """See `AbstractImagePriorSpec.check`."""
         check_world_run(config)
+        check_render_size(config.render_size, self.resolution)
 
     def load(self, device: torch.device) -> AbstractImagePrior:
         """The teacher; it works on the CPU, where its pictures are drawn."""
-        return _Perfect(self)
+        from dreamsplat.priors2d.perfect_model import Perfect
 
-
-class _Perfect(AbstractImagePrior):
-    def __init__(self, spec: PerfectTeacher) -> None:
-        self.spec = spec
-        self.resolution = spec.resolution
-        self._objects: dict[Caption, list[Gaussians]] = {}
-
-    def encode(self, rendering: Rendering, progress: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-        return world_image(rendering, self.resolution)
-
-    def embed(self, prompts: list[str], views: Views) -> Tensor:
-        """Conditions [C, K, 4, R, R]: the K pictures themselves, at each view's camera."""
-        captions = [parse_caption(prompt) for prompt in prompts]
-        pictures = torch.empty(len(views), self.spec.instances, 4, self.resolution, self.resolution)
-        for caption in set(captions):
-            rows = torch.tensor([i for i, c in enumerate(captions) if c == caption])
-            cameras = views.cameras.rows(rows)
-            for k, gaussians in enumerate(self._instances(caption)):
-                pictures[rows, k] = premultiplied(render(gaussians, cameras))
-        return pictures
-
-    def _instances(self, caption: Caption) -> list[Gaussians]:
-        nouns = Caption(caption.colour, caption.category)
-        if nouns not in self._objects:
-            generator = torch.Generator().manual_seed(self.spec.seed)
-            self._objects[nouns] = [draw_instance(nouns, generator) for _ in range(self.spec.instances)]
-        return self._objects[nouns]
-
-    @torch.no_grad()
-    def denoise(self, z_noisy: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
-        squares = (z_noisy[:, None] - condition).square().flatten(2).sum(2)  # [C, K]
-        weights = (-squares / (2 * sigma[:, None] ** 2)).softmax(dim=1)
-        return torch.einsum("ck,ckxhw->cxhw", weights, condition)
+        return Perfect(self)

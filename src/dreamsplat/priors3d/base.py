@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dreamsplat.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from dreamsplat.config import DreamConfig
@@ -22,22 +23,21 @@ class AbstractCloudPriorSpec(ABC):
     def load(self, device: torch.device) -> AbstractCloudPrior:
         """The model on a device; errors as `AbstractImagePriorSpec.load`."""
 
-    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most priors take every run)
-        """Refuse what this prior cannot do in a run, from the settings alone; see `AbstractImagePriorSpec.check`."""
+    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most priors allow every run)
+        """Refuse what this prior cannot do in a run; see `AbstractImagePriorSpec.check`."""
 
     def from_picture(self, image: Path) -> AbstractCloudPriorSpec:
-        """The same prior, starting from a picture instead of the prompt.
+        """The same prior, started from a picture instead of the prompt.
 
         Raises:
-            InvalidInput: if it cannot.
+            InvalidInput: if it cannot; most priors cannot.
         """
         raise InvalidInput(
-            f"{type(self).__name__} does not start from a picture.",
-            setting="image", advice="Choose another `prior3d`, such as Shap-E.",
-        )  # fmt: skip
+            f"{type(self).__name__} does not start from a picture.", setting="image", advice="Use Shap-E as `prior3d`."
+        )
 
     def sources(self) -> dict[str, str]:
-        """What the model is made of: name -> hash of a file, or commit; see `AbstractImagePriorSpec.sources`."""
+        """What the model is made of; see `AbstractImagePriorSpec.sources`."""
         return {}
 
 
@@ -46,4 +46,4 @@ class AbstractCloudPrior(ABC):
 
     @abstractmethod
     def sample(self, prompt: str, generator: torch.Generator) -> PointCloud:
-        """A coarse, coloured cloud [P, 3] of what the prompt says: +z up, front towards -y, around the origin."""
+        """A coarse, coloured cloud [P, 3] of what the prompt describes: +z up, front towards -y, around the origin."""

@@ -1,20 +1,24 @@
-"""The 3D diffusion model that ships with the package: captions of the bundled world -> coarse coloured clouds."""
+"""Settings of the 3D diffusion model that ships with the package: captions of the bundled world to coloured clouds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from dreamsplat.errors import InvalidInput
-from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
-from dreamsplat.types import PointCloud
-from dreamsplat.world.bundle import VOLUME_WEIGHTS, read_volume_model
+from dreamsplat.errors import FileProblem
+from dreamsplat.hub.digests import file_sources
+from dreamsplat.maths.ranges import check_range
+from dreamsplat.priors3d.base import AbstractCloudPriorSpec
+from dreamsplat.world.header import VOLUME_WEIGHTS, read_sizes
 from dreamsplat.world.language.captions import parse_caption
-from dreamsplat.world.nets.sampling import sample_cloud
-from dreamsplat.world.nets.shape_code import VolumeCode
-from dreamsplat.world.nets.shape_denoiser import VolumeDenoiser
+
+if TYPE_CHECKING:
+    import torch
+
+    from dreamsplat.config import DreamConfig
+    from dreamsplat.priors3d.base import AbstractCloudPrior
 
 
 @dataclass(frozen=True)
@@ -30,36 +34,30 @@ class BundledCloudPrior(AbstractCloudPriorSpec):
     weights: Path | None = None
     """A weights file of `dreamsplat train-world volume`; None takes the one in the package."""
 
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_range("prior3d.points", self.points, 1, 10**7)
+        check_range("prior3d.guidance_scale", self.guidance_scale, 0, inf)
+        check_range("prior3d.sampling_steps", self.sampling_steps, 1, 1000)
+
+    def check(self, config: DreamConfig) -> None:
+        """See `AbstractCloudPriorSpec.check`."""
+        parse_caption(config.prompt)
+        if "latent" not in read_sizes(self._weights):
+            raise FileProblem(f"{self.weights}: not the weights of a 3D model.", setting="prior3d.weights")
+
     def load(self, device: torch.device) -> AbstractCloudPrior:
-        """The model on a device.
+        """The model on a device."""
+        from dreamsplat.priors3d.bundled_model import Bundled
+        from dreamsplat.world.bundle import read_volume_model
 
-        Raises:
-            InvalidInput: if a setting is out of range.
-        """
-        if not (1 <= self.points <= 10_000_000 and 1 <= self.sampling_steps <= 1000):
-            raise InvalidInput(
-                f"prior3d: points {self.points}, sampling-steps {self.sampling_steps}; "
-                "expected 1 to 10000000 and 1 to 1000."
-            )
-        model, code = read_volume_model(self.weights or VOLUME_WEIGHTS)
-        return _Bundled(self, model.to(device), code, device)
+        model, code = read_volume_model(self._weights)
+        return Bundled(self, model.to(device), code, device)
 
+    def sources(self) -> dict[str, str]:
+        """See `AbstractCloudPriorSpec.sources`."""
+        return file_sources(self._weights)
 
-class _Bundled(AbstractCloudPrior):
-    def __init__(self, spec: BundledCloudPrior, model: VolumeDenoiser, code: VolumeCode, device: torch.device) -> None:
-        self.spec, self.model, self.code, self.device = spec, model, code, device
-
-    def sample(self, prompt: str, generator: torch.Generator) -> PointCloud:
-        spec = self.spec
-        cloud = sample_cloud(
-            self.model,
-            self.code,
-            parse_caption(prompt),
-            spec.points,
-            generator,
-            spec.guidance_scale,
-            spec.sampling_steps,
-        )
-        if len(cloud) == 0:
-            raise InvalidInput(f"prior3d: the 3D model found no surface for '{prompt}'. Try another seed.")
-        return cloud.to(self.device)
+    @property
+    def _weights(self) -> Path:
+        return self.weights or VOLUME_WEIGHTS

@@ -1,42 +1,35 @@
-"""A file as the start of the method: a coloured point cloud, Gaussians or a mesh in place of a 3D diffusion model.
+"""Settings of a start from a file: a coloured point cloud, Gaussians or a mesh in place of a 3D diffusion model.
 
 With a posed human body this is the avatar mode of GaussianDreamer (Yi et al., CVPR 2024); docs/starting-points.md.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from dreamsplat import formats
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.files.atomic import refuse
-from dreamsplat.formats.any_ply import Column, Ply, Properties, singles
-from dreamsplat.maths.harmonics import sh_to_rgb
-from dreamsplat.mesh.read import read_mesh
-from dreamsplat.mesh.sample import GREY, Surface, polygon_patch, sample_surface, triangle_areas
-from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
-from dreamsplat.types import PointCloud
+from dreamsplat.files.atomic import read_start
+from dreamsplat.hub.digests import file_sources
+from dreamsplat.maths.ranges import check_choice, check_range
+from dreamsplat.priors3d.base import AbstractCloudPriorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from dreamsplat.config import DreamConfig
+    from dreamsplat.priors3d.base import AbstractCloudPrior
 
 UP: dict[str, Literal["y", "z"]] = {".glb": "y", ".gltf": "y", ".obj": "y", ".off": "z", ".ply": "z", ".stl": "z"}
 """The suffixes that can be read, and which axis points up in them: by the standard (glTF) or by custom."""
-_RGB = ("red", "green", "blue")
-_FEW_TRIANGLES = 200_000
-"""So many triangles may be in a PLY of any size; more of them take at least 4 bytes each, or it is a bomb."""
-FAINT = 0.05
-"""Gaussians of less opacity are no points; the same bound at which the method itself removes them."""
+UpAxis = Literal["auto", "y", "z"]
+FileColour = Literal["file", "grey"]
 
 
 @dataclass(frozen=True)
-class Points(AbstractCloudPriorSpec):
+class FromFile(AbstractCloudPriorSpec):
     """Settings of a start from a file. The prompt says what to make of it; nothing is taken from a 3D model."""
 
     file: Path = Path()
@@ -44,155 +37,56 @@ class Points(AbstractCloudPriorSpec):
     count: int | None = 50_000
     """Points drawn on the surface of a mesh, uniformly by area; a larger cloud is thinned to as many at random. None
     keeps all points of a cloud."""
-    up: Literal["auto", "y", "z"] = "auto"
+    up: UpAxis = "auto"
     """The file's axis that points up; its front is then +z or -y. auto: y for .glb, .gltf and .obj, z for others."""
     turn_deg: float = 0.0
     """Turn about the vertical axis, counter-clockwise seen from above: 90 brings what faced -x to the front."""
     centre: bool = True
-    """Whether the middle of the bounding box goes to the origin, where cameras look; else the file's origin does."""
+    """Whether the middle of the bounding box, rather than the file's origin, goes where the cameras look."""
     size: float | None = 1.0
-    """Half of the longest side of the bounding box, before `lift.world_scale`; None keeps the file's units."""
-    colour: Literal["file", "grey"] = "file"
+    """Half of the longest side of the bounding box, before `representation.lift.world_scale`; None keeps the units of
+    the file."""
+    colour: FileColour = "file"
     """Colours of the file, where it has any, or grey for all points."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges; the file may still be unnamed, as in a default that nobody asked for."""
+        if self.count is not None:
+            check_range("prior3d.count", self.count, 1, 10**8)
+        if self.size is not None:
+            check_range("prior3d.size", self.size, 0, inf, above=True)
+        check_range("prior3d.turn_deg", self.turn_deg, -inf, inf)
+        check_choice("prior3d.up", self.up, UpAxis)
+        check_choice("prior3d.colour", self.colour, FileColour)
+
+    def check(self, config: DreamConfig) -> None:
+        """See `AbstractCloudPriorSpec.check`."""
+        self._check_file()
 
     def load(self, device: torch.device) -> AbstractCloudPrior:
         """Read the file.
 
         Raises:
-            InvalidInput: if a setting is out of range, or there is no file named.
+            InvalidInput: if no file is named, or it is a mesh and there is no `count`.
             FileProblem: if the file is missing, damaged, empty, or of an unknown kind.
             MissingDependency: if the file is a mesh, and trimesh is not installed.
         """
-        self._check()
-        shape = _read(self.file)
-        if self.count is None and not isinstance(shape, PointCloud):
-            raise InvalidInput(f"count: None, but {self.file} is a mesh; say how many points to draw, such as 50000.")
-        return _FromFile(self, _posed(shape, self), device)
+        self._check_file()
+        from dreamsplat.priors3d.cloud_file import CloudFile
 
-    def _check(self) -> None:
-        """Refuse what cannot be used. Not in `__post_init__`: this prior may be a default that nobody asked for."""
+        return CloudFile(self, device)
+
+    def sources(self) -> dict[str, str]:
+        """See `AbstractCloudPriorSpec.sources`."""
+        return file_sources(self.file)
+
+    def _check_file(self) -> None:
         if self.file == Path():
-            raise InvalidInput("prior3d: points needs a file, such as --prior3d.file chair.glb.")
-        if self.count is not None and not 1 <= self.count <= 10**8:
-            raise InvalidInput(f"count: {self.count}, expected 1 to 100000000, or None for all points of a cloud.")
-        if self.size is not None and not 0 < self.size < math.inf:
-            raise InvalidInput(f"size: {self.size}, expected a number above 0, or None to keep the units of the file.")
-        if not math.isfinite(self.turn_deg):
-            raise InvalidInput(f"turn_deg: {self.turn_deg}, expected a finite number of degrees.")
-        if self.up not in ("auto", "y", "z") or self.colour not in ("file", "grey"):
-            raise InvalidInput(f"up '{self.up}', colour '{self.colour}': expected auto, y or z; and file or grey.")
-
-
-class _FromFile(AbstractCloudPrior):
-    def __init__(self, spec: Points, shape: PointCloud | Surface, device: torch.device) -> None:
-        self.spec, self.shape, self.device = spec, shape, device
-
-    def sample(self, prompt: str, generator: torch.Generator) -> PointCloud:
-        count, cloud = self.spec.count, self.shape
-        if not isinstance(cloud, PointCloud):
-            assert count is not None, "a mesh without a count was refused when it was loaded"
-            cloud = sample_surface(cloud, count, generator)
-        elif count is not None and len(cloud) > count:
-            kept = torch.randperm(len(cloud), generator=generator)[:count].sort().values
-            cloud = PointCloud(xyz=cloud.xyz[kept], rgb=cloud.rgb[kept])
-        if self.spec.colour == "grey":
-            cloud = dataclasses.replace(cloud, rgb=torch.full_like(cloud.rgb, GREY))
-        return cloud.to(self.device, torch.float32)
-
-
-def _read(path: Path) -> PointCloud | Surface:
-    """What a file holds, in its own frame: at least one point, or one triangle with an area; all of it finite."""
-    suffix = path.suffix.lower()
-    if suffix not in UP:
-        raise FileProblem(f"{path}: points cannot be read from '{path.suffix}'. Known suffixes: {', '.join(UP)}.")
-    shape = read_ply(path) if suffix == ".ply" else read_mesh(path)
-    xyz = _positions(shape)
-    if len(xyz) == 0:
-        raise FileProblem(f"{path}: it holds no points and no triangles. Export the object again.")
-    if not bool(xyz.float().isfinite().all()):
-        raise FileProblem(f"{path}: a coordinate is NaN, infinite or beyond float32. Remove such points first.")
-    if not isinstance(shape, PointCloud) and not float(triangle_areas(shape).sum()) > 0:
-        raise FileProblem(f"{path}: its triangles have no area. Expected a mesh with a surface.")
-    return shape
-
-
-def _posed(shape: PointCloud | Surface, spec: Points) -> PointCloud | Surface:
-    """The shape with +z up and its front towards -y, centred and scaled as the settings say."""
-    up = UP[spec.file.suffix.lower()] if spec.up == "auto" else spec.up
-    cos, sin = math.cos(math.radians(spec.turn_deg)), math.sin(math.radians(spec.turn_deg))
-    rotation = torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], dtype=torch.float64)
-    if up == "y":  # +y becomes +z, and +z, the front of glTF, becomes -y.
-        rotation = rotation @ torch.tensor([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=torch.float64)
-    shape = _map_positions(shape, lambda xyz: xyz.double() @ rotation.T)
-    xyz = _positions(shape)
-    low, high = xyz.amin(dim=0), xyz.amax(dim=0)
-    middle = (low + high) / 2 if spec.centre else torch.zeros(3, dtype=torch.float64)
-    half = float((high - low).max()) / 2
-    if spec.size is not None and half < 1e-30:
-        raise FileProblem(f"{spec.file}: all points are in one place, which has no size. Use --prior3d.size None.")
-    scale = 1.0 if spec.size is None else spec.size / half
-    return _map_positions(shape, lambda xyz: (xyz - middle) * scale)
-
-
-def _positions(shape: PointCloud | Surface) -> Tensor:
-    """All points [P, 3], or the corners of all triangles [3 F, 3]."""
-    if isinstance(shape, PointCloud):
-        return shape.xyz
-    return torch.cat([patch.corners.reshape(-1, 3) for patch in shape] or [torch.empty(0, 3)])
-
-
-def _map_positions(shape: PointCloud | Surface, change: Callable[[Tensor], Tensor]) -> PointCloud | Surface:
-    if isinstance(shape, PointCloud):
-        return dataclasses.replace(shape, xyz=change(shape.xyz))
-    return tuple(dataclasses.replace(patch, corners=change(patch.corners)) for patch in shape)
-
-
-def read_ply(path: Path) -> PointCloud | Surface:
-    """A PLY of any layout: its surface if it has faces, else its points, or the centres of its Gaussians.
-
-    Colours are red, green, blue of vertices or else of faces: float (0 to 1), ushort (0 to 65535), others 0 to 255.
-
-    Raises:
-        FileProblem: if the file is missing, damaged, or lacks x, y and z.
-        MissingDependency: if it has a texture, and trimesh is not installed.
-    """
-    ply = Ply.open(path)
-    kinds = {name: element.properties for name, element in ply.elements.items()}
-    properties = kinds.get("vertex", {})
-    if not {"x", "y", "z"} <= singles(properties):
-        refuse(path, "its header declares no vertices with x, y and z")
-    if "f_dc_0" in properties:
-        return _read_gaussians(path)
-    if any(words[:1] == ["TextureFile"] for words in ply.comments):
-        return read_mesh(path)
-    columns = ply.columns({"vertex": ("x", "y", "z", *_RGB), "face": ("vertex_indices", "vertex_index", *_RGB)})
-    vertex, face = columns["vertex"], columns.get("face", {})
-    xyz, rgb = _stack(vertex, ("x", "y", "z")), _rgb(path, vertex, properties)
-    polygons = face.get("vertex_indices", face.get("vertex_index"))
-    if polygons is None or len(polygons.lengths) == 0:
-        return PointCloud(xyz=xyz, rgb=torch.full_like(xyz, GREY) if rgb is None else rgb)
-    most = max(_FEW_TRIANGLES, len(ply.body) // 4)
-    return (polygon_patch(path, xyz, polygons, rgb, _rgb(path, face, kinds["face"]), most),)
-
-
-def _read_gaussians(path: Path) -> PointCloud:
-    """The centres of Gaussians that are not faint, in the colour that they have on average over all sides."""
-    gaussians = formats.load(path)
-    solid = gaussians.opacities >= FAINT
-    return PointCloud(xyz=gaussians.means[solid], rgb=sh_to_rgb(gaussians.sh[solid, 0]).clamp(0, 1))
-
-
-def _stack(columns: dict[str, Column], names: tuple[str, ...]) -> Tensor:
-    with np.errstate(invalid="ignore"):  # a signalling NaN, which is refused later like any other
-        wide = [columns[name].values.astype(np.float64) for name in names]
-    return torch.from_numpy(np.stack(wide, axis=1))
-
-
-def _rgb(path: Path, columns: dict[str, Column], properties: Properties) -> Tensor | None:
-    if not set(_RGB) <= singles(properties):
-        return None
-    tops = [{"f4": 1, "f8": 1, "u2": 65535}.get(properties[name][0], 255) for name in _RGB]
-    rgb = _stack(columns, _RGB) / torch.tensor(tops)
-    if len(rgb) and not bool((rgb <= 2).all()):
-        refuse(path, f"its colours reach {float(rgb.max()):.4g} of full; store them as uchar, or as float from 0 to 1")
-    return rgb.clamp(0, 1)
+            raise InvalidInput("no file is named.", setting="prior3d.file", advice="Name one, such as chair.glb.")
+        if self.file.suffix.lower() not in UP:
+            raise FileProblem(
+                f"{self.file}: '{self.file.suffix}' is not a kind of file that a run can start from.",
+                setting="prior3d.file", advice=f"Known: {', '.join(UP)}.",
+            )  # fmt: skip
+        if not read_start(self.file, 1):
+            raise FileProblem(f"{self.file}: the file is empty.", setting="prior3d.file", advice="Export it again.")

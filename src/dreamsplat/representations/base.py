@@ -21,7 +21,7 @@ class AbstractRepresentationSpec(ABC):
 
     @abstractmethod
     def restore(self, tensors: dict[str, Tensor]) -> AbstractRepresentation:
-        """The representation whose `state_tensors` these are; with equal gradients it goes on bit for bit.
+        """The representation whose `state_tensors` these are; with equal gradients it continues bit for bit.
 
         Raises:
             InvalidInput: if they are of another representation.

@@ -3,7 +3,7 @@
 Adaptive density control of 3DGS (Kerbl et al. 2023, section 5.2) with the schedule and thresholds of the official
 GaussianDreamer code. `SplatParams.apply` carries a decision out.
 
-Two differences from that code, on purpose. Its prune by screen radius is left out: the radii are zeroed just before
+Two differences from that code, on purpose. Its pruning by screen radius is omitted: the radii are zeroed just before
 they are tested, so it never removes anything. Its gradients carry the mixed-precision loss scale, so that there the
 threshold in effect is about 3e-9; here it means what it says, and a loss that is scaled needs a `grad_threshold`
 scaled alike. `max_gaussians` bounds the growth that a low threshold gives.
@@ -65,11 +65,6 @@ class DensifyPlan:
         if bool(overlap.any()):
             raise InvalidInput(f"DensifyPlan: {int(overlap.sum())} Gaussians in two masks, expected at most one each.")
 
-    @property
-    def result_count(self) -> int:
-        """Number of Gaussians once the plan is applied."""
-        return len(self.clone) + int(self.clone.sum()) + int(self.split.sum()) - int(self.prune.sum())
-
 
 def is_due(step: int, config: DensifyConfig) -> bool:
     """Whether to densify at this step (counted from 0, as the official code does)."""
@@ -86,7 +81,7 @@ def update_stats(
 
     Kerbl et al. 2023, section 5.2, as GaussianDreamer batches it: a Gaussian counts once if any view shows it. The
     gradient per pixel becomes one per unit of normalised device coordinates, in which the image is 2 wide and high. A
-    Gaussian whose gradient is not finite is passed over in this step.
+    Gaussian whose gradient is not finite is skipped in this step.
     """
     check_shapes(
         screen_grad=(screen_grad, "C N 2"), radii_px=(radii_px, "C N"), grad_norm_sum=(stats.grad_norm_sum, "N"),

@@ -37,7 +37,7 @@ _OPACITY_MARGIN = 1e-6
 
 
 class SplatParams:
-    """Raw parameters of N Gaussians with an Adam optimiser of their own."""
+    """Raw parameters of N Gaussians with their own Adam optimiser."""
 
     leaves: dict[str, Tensor]
     """name -> values with gradient, shapes as in `LEAVES`."""
@@ -53,7 +53,7 @@ class SplatParams:
         rates: LearningRates,
         updates: int,
     ) -> None:
-        """Take raw values as they are; begin with `from_gaussians` or `from_state_tensors` instead."""
+        """Take raw values as they are; start with `from_gaussians` or `from_state_tensors` instead."""
         self.leaves = {name: value.detach().requires_grad_() for name, value in leaves.items()}
         self._moments = moments
         self.rates = rates
@@ -73,7 +73,7 @@ class SplatParams:
         _check_values(gaussians)
         opacities = gaussians.opacities.clamp(_OPACITY_MARGIN, 1 - _OPACITY_MARGIN)
         leaves = {
-            # Copies of what would else be the caller's own memory: a change there must not reach in here.
+            # Copies of what would otherwise be the caller's memory: a change there must not reach in here.
             "means": gaussians.means.clone(),
             "log_scales": gaussians.scales.log(),
             "quats": normalize(gaussians.quats, dim=-1),
@@ -161,7 +161,7 @@ class SplatParams:
         }
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Everything needed to go on exactly, apart from the rates, as a flat dictionary for a checkpoint file.
+        """Everything needed to continue exactly, apart from the rates, as a flat dictionary for a checkpoint file.
 
         Keys: each name of `LEAVES`; "NAME.moment1" and "NAME.moment2", of the same shape; "updates", int64 scalar.
         """
@@ -173,7 +173,7 @@ class SplatParams:
 
     @classmethod
     def from_state_tensors(cls, tensors: dict[str, Tensor], rates: LearningRates) -> Self:
-        """The parameters whose `state_tensors` these are; with equal rates and gradients they go on bit for bit.
+        """The parameters whose `state_tensors` these are; with equal rates and gradients they continue bit for bit.
 
         Raises:
             InvalidInput: naming the tensors that are missing, unknown or of another shape than expected.
@@ -216,7 +216,7 @@ def _check_values(gaussians: Gaussians) -> None:
     """Refuse Gaussians whose raw values would not be finite."""
     problems = {
         "a number is NaN or infinite": not all(
-            bool(getattr(gaussians, name).isfinite().all()) for name in ("means", "scales", "quats", "opacities", "sh")
+            bool(tensor.isfinite().all()) for tensor in gaussians.tensors().values()
         ),
         "a scale is not > 0": bool((gaussians.scales <= 0).any()),
         "an opacity is outside [0, 1]": bool(((gaussians.opacities < 0) | (gaussians.opacities > 1)).any()),

@@ -32,7 +32,7 @@ class _Seen:
 
 
 class SplatModel(AbstractRepresentation):
-    """Gaussians, their optimiser and their statistics; begin with `from_gaussians` or `from_state_tensors`."""
+    """Gaussians, their optimiser and their statistics; start with `from_gaussians` or `from_state_tensors`."""
 
     def __init__(self, spec: Splats, params: SplatParams, stats: densify.ScreenStats) -> None:
         """Take the parts as they are."""

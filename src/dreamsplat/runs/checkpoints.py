@@ -1,4 +1,4 @@
-"""The checkpoints of a run: everything that it needs to go on, bit for bit. safetensors, and never half a file."""
+"""The checkpoints of a run: everything needed to continue it, bit for bit. safetensors, and never half a file."""
 
 from __future__ import annotations
 

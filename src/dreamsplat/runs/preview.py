@@ -9,9 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dreamsplat.assets.draw import draw, draw_points
+from dreamsplat.assets.draw import Frames, draw, draw_points
+from dreamsplat.assets.sheet import contact_sheet
 from dreamsplat.files.atomic import replacing
-from dreamsplat.formats.png import contact_sheet, write_png
+from dreamsplat.formats.png import write_png
 from dreamsplat.formats.video import write_turntable
 from dreamsplat.method.cameras import orbit
 from dreamsplat.runs.folder import FILM, FIRST_ROWS, PREVIEW, Pictures
@@ -57,7 +58,7 @@ class Preview:
     def write_film(self, asset: Asset) -> Path:
         """Write the turntable; returns its path."""
         views = orbit(self.pictures.film_frames, size=self.pictures.film_px)
-        return write_turntable(draw(asset, views.cameras), self.folder / FILM)
+        return write_turntable(Frames(asset, views.cameras), self.folder / FILM)
 
     def _cameras(self) -> Cameras:
         return orbit(VIEWS, size=self.pictures.preview_px).cameras
@@ -70,5 +71,5 @@ def _read_rows(path: Path) -> list[tuple[str, Tensor]]:
     except FileNotFoundError:
         return []
     except (SafetensorError, OSError) as error:
-        _log.warning("%s is damaged (%s): the preview goes on without its first rows.", path, error)
+        _log.warning("%s is damaged (%s): the preview lacks its first rows.", path, error)
         return []

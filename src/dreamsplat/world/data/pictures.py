@@ -1,8 +1,8 @@
 """Captioned pictures of the world: procedural objects drawn by the package's own renderer, for training and measuring.
 
-The colour of a lit surface is linear in the caption's colour (`shapes.Surface`), and so is a rendering. A pool
-therefore keeps each picture as two layers, what is fixed and what the caption's colour is multiplied with, and paints
-it anew in any colour whenever it is drawn: one rendered view serves all captions of its category.
+The colour of lit points is linear in the caption's colour (`shapes.LitPoints`), and so is a rendering. A pool therefore
+keeps each picture in layers, the fixed colour and the weight of the caption's colour, and paints it in a new colour
+each time it is used: one rendered view serves all captions of its category.
 """
 
 from __future__ import annotations
@@ -13,41 +13,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dreamsplat.maths.harmonics import rgb_to_sh
-from dreamsplat.maths.neighbours import nearest_neighbours
 from dreamsplat.method.cameras import sample_views
 from dreamsplat.method.prompts import view_word
 from dreamsplat.render import render
-from dreamsplat.types import Gaussians, Views
+from dreamsplat.types import Views
 from dreamsplat.world.camera_range import WORLD_CAMERAS
 from dreamsplat.world.language.palette import draw_colours
 from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, VIEW_WORDS
 from dreamsplat.world.nets.conditions import camera_token
 from dreamsplat.world.objects.categories import CATEGORIES
-from dreamsplat.world.objects.shapes import Surface, surface_points
-
-SURFACE_POINTS = 8192
-"""Points per object: their spacing stays under a pixel up to 128 px."""
+from dreamsplat.world.objects.draw_object import SURFACE_POINTS, surface_gaussians
+from dreamsplat.world.objects.shapes import LitPoints, surface_points
 
 
-def surface_gaussians(surface: Surface, rgb: Tensor) -> Gaussians:
-    """Opaque round Gaussians on the points of a surface, in the colours rgb [P, 3]; their size follows the spacing.
-
-    Points drawn at random with a mean spacing d are on average d / 2 from their nearest neighbour.
-    """
-    count = len(surface.xyz)
-    distances, _ = nearest_neighbours(surface.xyz, surface.xyz, 2)
-    spacing = 2 * float(distances[:, 1].mean())
-    return Gaussians(
-        means=surface.xyz,
-        scales=torch.full((count, 3), 0.6 * spacing),
-        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4).contiguous(),
-        opacities=torch.full((count,), 0.95),
-        sh=rgb_to_sh(rgb)[:, None, :],
-    )
-
-
-def render_layers(surface: Surface, views: Views) -> Tensor:
+def render_layers(surface: LitPoints, views: Views) -> Tensor:
     """The picture of an object in layers [C, 5, H, W]: fixed premultiplied RGB, weight of the main colour, alpha."""
     fixed = render(surface_gaussians(surface, surface.base_rgb), views.cameras)
     main = render(surface_gaussians(surface, surface.main_shade[:, None].expand(-1, 3)), views.cameras)
@@ -61,8 +40,8 @@ def paint(layers: Tensor, rgb: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RenderPool:
-    """Rendered views of many procedural objects, in layers, with what a caption needs to know of each."""
+class PicturePool:
+    """Rendered views of many procedural objects, in layers, and what a caption says about each."""
 
     layers: Tensor
     """[M, 5, R, R] uint8, 255 times the layers of `render_layers`."""
@@ -87,7 +66,7 @@ class RenderPool:
         return z, torch.cat([words, self.camera[rows]], dim=1)
 
 
-def draw_pool(
+def draw_pictures(
     instances: int,
     views: int,
     resolution: int,
@@ -95,7 +74,7 @@ def draw_pool(
     *,
     categories: Sequence[str] = CATEGORY_NAMES,
     progress: Callable[[int, int], None] | None = None,
-) -> RenderPool:
+) -> PicturePool:
     """Build and render `instances` objects of each category from `views` random cameras each.
 
     Args:
@@ -123,4 +102,4 @@ def draw_pool(
         camera[rows] = camera_token(seen.azimuth_deg, seen.elevation_deg, seen.distance)
         if progress is not None:
             progress(done + 1, total)
-    return RenderPool(layers, category, view, camera)
+    return PicturePool(layers, category, view, camera)

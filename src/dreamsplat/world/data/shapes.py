@@ -1,4 +1,4 @@
-"""Captioned volumes of the world for training the 3D model, in layers and latents that take any colour."""
+"""Captioned shapes of the world for training the 3D model, as layers and latents that take any colour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from dreamsplat.world.language.palette import draw_colours
 from dreamsplat.world.language.vocabulary import CATEGORY_NAMES
 from dreamsplat.world.nets.conditions import CONDITION_SIZE
-from dreamsplat.world.nets.shape_code import Volume, VolumeCode, draw_layers, paint_layers, principal_components
+from dreamsplat.world.nets.shape_code import ShapeCode, ShapeGrid, draw_layers, paint_layers, principal_components
 from dreamsplat.world.objects.categories import CATEGORIES
 
 SHAPE_LATENT = 96
@@ -20,29 +20,29 @@ COLOUR_LATENT = 128
 
 
 @dataclass(frozen=True)
-class VolumePool:
-    """Many procedural objects as volumes in layers."""
+class ShapePool:
+    """Many procedural objects on grids, in layers."""
 
     distance: Tensor
     """[M, 32^3] half precision."""
     layers: Tensor
-    """[M, 16^3, 5] half precision; see `volumes.draw_layers`."""
+    """[M, 16^3, 5] half precision; see `shape_code.draw_layers`."""
     category: Tensor
     """[M] index into CATEGORY_NAMES."""
 
-    def rows(self, index: Tensor) -> VolumePool:
+    def rows(self, index: Tensor) -> ShapePool:
         """The objects that a tensor of indices selects."""
-        return VolumePool(self.distance[index], self.layers[index], self.category[index])
+        return ShapePool(self.distance[index], self.layers[index], self.category[index])
 
-    def paint(self, generator: torch.Generator) -> Volume:
+    def paint(self, generator: torch.Generator) -> ShapeGrid:
         """Every object once, in a random colour that its category is trained in."""
         _, rgb = draw_colours(self.category, generator)
-        return Volume(self.distance.float(), paint_layers(self.layers.float(), rgb))
+        return ShapeGrid(self.distance.float(), paint_layers(self.layers.float(), rgb))
 
 
-def draw_volumes(
+def draw_shapes(
     instances: int, generator: torch.Generator, progress: Callable[[int, int], None] | None = None
-) -> VolumePool:
+) -> ShapePool:
     """Build `instances` objects of each category; `progress` is called with (objects done, objects in all)."""
     total = instances * len(CATEGORY_NAMES)
     distances, layers = [], []
@@ -54,18 +54,18 @@ def draw_volumes(
         if progress is not None:
             progress(done + 1, total)
     category = torch.arange(total) % len(CATEGORY_NAMES)
-    return VolumePool(torch.stack(distances), torch.stack(layers), category)
+    return ShapePool(torch.stack(distances), torch.stack(layers), category)
 
 
-def fit_code(pool: VolumePool, generator: torch.Generator, rows: int = 2400) -> VolumeCode:
+def fit_code(pool: ShapePool, generator: torch.Generator, rows: int = 2400) -> ShapeCode:
     """The principal components of (at most) `rows` painted objects, scaled so that latents have an rms of 0.5."""
     chosen = pool.rows(torch.randperm(len(pool.category), generator=generator)[:rows])
-    volume = chosen.paint(generator)
-    shape_mean, shape_basis, shape_scales = principal_components(volume.distance, SHAPE_LATENT)
-    rgb_mean, rgb_basis, rgb_scales = principal_components(volume.rgb.flatten(1), COLOUR_LATENT)
-    code = VolumeCode(shape_mean, shape_basis, rgb_mean, rgb_basis, torch.cat([shape_scales, rgb_scales]))
-    rms = code.encode(volume).square().mean().sqrt() / 0.5
-    return VolumeCode(shape_mean, shape_basis * rms, rgb_mean, rgb_basis * rms, code.scales * rms)
+    grids = chosen.paint(generator)
+    shape_mean, shape_basis, shape_scales = principal_components(grids.distance, SHAPE_LATENT)
+    rgb_mean, rgb_basis, rgb_scales = principal_components(grids.rgb.flatten(1), COLOUR_LATENT)
+    code = ShapeCode(shape_mean, shape_basis, rgb_mean, rgb_basis, torch.cat([shape_scales, rgb_scales]))
+    rms = code.encode(grids).square().mean().sqrt() / 0.5
+    return ShapeCode(shape_mean, shape_basis * rms, rgb_mean, rgb_basis * rms, code.scales * rms)
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,14 @@ class LatentPool:
         return torch.cat([self.shape[rows], painted], dim=1), packed
 
 
-def encode_pool(pool: VolumePool, code: VolumeCode, block: int = 256) -> LatentPool:
+def encode_pool(pool: ShapePool, code: ShapeCode, block: int = 256) -> LatentPool:
     """The latents of a pool's objects."""
     shapes, colours, slopes = [], [], []
     for rows in torch.arange(len(pool.category)).split(block):
         part = pool.rows(rows)
         layers, distance = part.layers.float(), part.distance.float()
         in_black, *in_primaries = (
-            code.encode(Volume(distance, paint_layers(layers, rgb.expand(len(rows), 3))))
+            code.encode(ShapeGrid(distance, paint_layers(layers, rgb.expand(len(rows), 3))))
             for rgb in (torch.zeros(3), *torch.eye(3))
         )
         shapes.append(in_black[:, : code.shape_size])

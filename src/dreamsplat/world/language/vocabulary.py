@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+
+from dreamsplat.errors import FileProblem
+
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.86, 0.13, 0.14),
     "orange": (0.97, 0.55, 0.10),
@@ -26,3 +33,35 @@ CATEGORY_NAMES: tuple[str, ...] = (
 
 VIEW_WORDS: tuple[str, ...] = ("front", "side", "back", "overhead")
 """The view words of prompts; their order gives the view index of a caption."""
+
+VOCABULARY: dict[str, tuple[str, ...]] = {"colours": COLOUR_NAMES, "categories": CATEGORY_NAMES, "views": VIEW_WORDS}
+"""All of it, as the header of a weights file holds it."""
+
+
+def vocabulary_header() -> dict[str, str]:
+    """What the header of a weights file says about the words that its indices stand for."""
+    return {"vocabulary": json.dumps(VOCABULARY)}
+
+
+def check_vocabulary(path: Path, header: Mapping[str, str]) -> None:
+    """Refuse weights whose indices stand for other words than this version's.
+
+    Raises:
+        FileProblem: naming the file and the first word that differs, or saying that the header names none.
+    """
+    again = "Train the model again with this version."
+    if "vocabulary" not in header:
+        raise FileProblem(f"{path}: its header does not say which words the model was trained on.", advice=again)
+    try:
+        trained_on = {kind: list(words) for kind, words in json.loads(header["vocabulary"]).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise FileProblem(f"{path}: the vocabulary in its header cannot be read ({error}).", advice=again) from error
+    for kind, known in VOCABULARY.items():
+        pairs = enumerate(zip_longest(trained_on.get(kind, []), known), start=1)
+        for number, (theirs, ours) in pairs:
+            if theirs != ours:
+                found, expected = (f"'{word}'" if word is not None else "missing" for word in (theirs, ours))
+                raise FileProblem(
+                    f"{path}: trained on other words: number {number} of its {kind} is {found}, expected {expected}.",
+                    advice=again,
+                )

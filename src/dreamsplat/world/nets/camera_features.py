@@ -1,8 +1,8 @@
-"""How the exact camera reaches the bundled 2D model: a learned volume per category, looked at from that camera.
+"""How the exact camera reaches the bundled 2D model: a learned feature grid per category, seen from that camera.
 
-A number for the azimuth tells a network too little: it would have to learn from examples what turning an object does
-to its picture. Here the turning is done by geometry. Each category owns a small volume of features over the cube
-[-1, 1]^3, learned with the rest; the volume is sampled along the camera's rays, and convolutions read the samples, near
+From the azimuth as a number, a network would have to learn by example what turning an object does to its picture. Here
+geometry does the turning. Each category owns a small grid of features over the cube
+[-1, 1]^3, learned with the rest; the grid is sampled along the camera's rays, and convolutions read the samples, near
 to far, as a coarse picture that already stands in the right pose (the idea of HoloGAN, Nguyen-Phuoc et al. 2019).
 """
 
@@ -18,17 +18,17 @@ from dreamsplat.world.camera_range import WORLD_DISTANCE, WORLD_FOV_Y_DEG
 from dreamsplat.world.language.vocabulary import CATEGORY_NAMES
 
 
-class PosedVolume(nn.Module):
-    """Packed conditions [B, 8] -> features [B, out, G, G] of the category's volume as the camera sees it."""
+class PosedFeatures(nn.Module):
+    """Packed conditions [B, 8] -> features [B, out, G, G] of the category's grid as the camera sees it."""
 
     def __init__(self, out: int, grid: int, channels: int = 12, cells: int = 16, hidden: int = 128) -> None:
-        """Create the module; it starts by answering 0.
+        """Create the module; its output starts at 0.
 
         Args:
-            out: channels of the answer.
+            out: channels of the output.
             grid: G, cells along an edge of the picture.
-            channels: features per cell of a volume.
-            cells: cells along an edge of a volume, and samples along a ray.
+            channels: features per cell of a grid.
+            cells: cells along an edge of a grid, and samples along a ray.
             hidden: width of the layer that reads a ray's samples.
         """
         super().__init__()
@@ -41,11 +41,11 @@ class PosedVolume(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, packed: Tensor) -> Tensor:
-        """See the class; without a camera (or a category) the answer does not depend on it."""
+        """See the class; without a camera (or a category) the output does not depend on it."""
         n, count = self.cells, len(packed)
-        volumes = self.volumes(packed[:, 1].round().long()).reshape(count, self.channels, n, n, n)
+        grids = self.volumes(packed[:, 1].round().long()).reshape(count, self.channels, n, n, n)
         with torch.autocast(packed.device.type, enabled=False):
-            seen = F.grid_sample(volumes.float(), ray_points(packed, self.grid, n), align_corners=False)
+            seen = F.grid_sample(grids.float(), ray_points(packed, self.grid, n), align_corners=False)
         seen = seen * packed[:, 3, None, None, None, None]
         rays = seen.reshape(count, self.channels * n, self.grid, self.grid).contiguous(
             memory_format=torch.channels_last

@@ -1,8 +1,8 @@
-"""What the bundled 2D model is told besides the noisy image: the caption's words, the view word, the exact camera.
+"""What the bundled 2D model is given besides the noisy image: the caption's words, the view word, the exact camera.
 
 A condition is packed into one float tensor [B, 8], so that it can be stacked, cut and sent like any other tensor:
 (colour id, category id, view-word id, camera known?, sin azimuth, cos azimuth, elevation, distance). Id 0 means
-"not told"; ids of words are their index + 1. Elevation is in units of 90 degrees; distance is relative to the middle
+"not given"; ids of words are their index + 1. Elevation is in units of 90 degrees; distance is relative to the middle
 of the trained range.
 """
 
@@ -54,9 +54,9 @@ def drop_conditions(
 ) -> Tensor:
     """Forget parts of conditions [B, 8] at random, so that each part can later be used, or left out, alone.
 
-    Classifier-free guidance (Ho & Salimans 2022) needs the caption to be droppable; hearing a colour without its
-    object, and an object without its colour, teaches that they combine; comparing the paper's view words with an exact
-    camera needs each of those to be droppable.
+    Classifier-free guidance (Ho & Salimans 2022) needs captions that can be dropped; seeing a colour without its
+    object, and an object without its colour, teaches that they combine; and comparing the paper's view words with exact
+    cameras needs each without the other.
 
     Args:
         packed: the conditions.

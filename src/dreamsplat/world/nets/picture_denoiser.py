@@ -3,7 +3,7 @@
 An image is cut into 4x4-pixel cells (64x64x4 becomes 16x16x64), processed at 16x16 and 8x8, and put together again.
 The condition enters three times: as a gain on the channels of every block; as a *layout*, a coarse 16x16 feature map
 computed from the condition alone, because at high noise the answer depends on the position, and convolutions know no
-position; and, where the exact camera is told, as a learned volume seen from it (`camera_features.py`).
+position; and, where the exact camera is given, as learned features seen from it (`camera_features.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dreamsplat.world.nets.camera_features import PosedVolume
+from dreamsplat.world.nets.camera_features import PosedFeatures
 from dreamsplat.world.nets.conditions import ConditionEncoder
 from dreamsplat.world.nets.diffusion import Noise, fourier_features, precondition
 
@@ -22,7 +22,7 @@ NOISE_OCTAVES = 4
 
 
 @dataclass(frozen=True)
-class UNetConfig:
+class ImageDenoiserSizes:
     """Sizes of the network; stored beside the weights."""
 
     resolution: int = 64
@@ -88,7 +88,7 @@ class SelfAttention(nn.Module):
 class ImageDenoiser(nn.Module):
     """D(z + sigma n; sigma, condition): the optimal-denoiser estimate of a clean RGBA image."""
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: ImageDenoiserSizes) -> None:
         """Create the network with random weights."""
         super().__init__()
         self.config = config
@@ -101,7 +101,7 @@ class ImageDenoiser(nn.Module):
         self.sigma = nn.Linear(2 * NOISE_OCTAVES + 1, width)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.layout = nn.Linear(width, config.layout * self.grid**2)
-        self.posed = PosedVolume(fine, self.grid)
+        self.posed = PosedFeatures(fine, self.grid)
         self.entry = nn.Conv2d(cells + config.layout, fine, 3, padding=1)
         self.down_fine = nn.ModuleList(ResidualBlock(fine, width) for _ in range(config.blocks))
         self.shrink = nn.Conv2d(fine, coarse, 2, stride=2)
@@ -124,7 +124,7 @@ class ImageDenoiser(nn.Module):
         Args:
             z_noisy: [B, 4, R, R] image 2 x (premultiplied RGB, alpha) plus sigma times standard normal noise.
             sigma: [B] noise levels.
-            packed: [B, 8] conditions of `conditioning.pack_condition`.
+            packed: [B, 8] conditions as `pack_condition` makes them.
 
         Returns:
             [B, 4, R, R] clean estimate D.

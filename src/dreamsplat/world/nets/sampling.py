@@ -13,8 +13,8 @@ from dreamsplat.world.language.captions import Caption, parse_caption
 from dreamsplat.world.nets.conditions import pack_condition, pack_words
 from dreamsplat.world.nets.diffusion import Denoiser, karras_sigmas, sample_heun
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser
-from dreamsplat.world.nets.shape_code import VolumeCode, surface_cloud
-from dreamsplat.world.nets.shape_denoiser import VolumeDenoiser
+from dreamsplat.world.nets.shape_code import ShapeCode, surface_cloud
+from dreamsplat.world.nets.shape_denoiser import ShapeDenoiser
 
 
 def guided(
@@ -50,20 +50,20 @@ def sample_images(
 
 @torch.no_grad()
 def sample_cloud(
-    model: VolumeDenoiser,
-    code: VolumeCode,
+    model: ShapeDenoiser,
+    code: ShapeCode,
     caption: Caption,
     points: int,
     generator: torch.Generator,
     guidance_scale: float,
     steps: int,
 ) -> PointCloud:
-    """A cloud of `points` points that the 3D model imagines; none at all if its volume holds no surface."""
+    """A cloud of `points` points that the 3D model imagines; none if its shape has no surface."""
     device = next(model.parameters()).device
     words = Caption(caption.colour, caption.category)
     positive, negative = pack_words([words, Caption()]).to(device).split(1)
     noise = normal_like(torch.empty(1, model.config.latent, device=device), generator)
     denoise = guided(model, positive, negative, guidance_scale)
     latent = sample_heun(denoise, noise, karras_sigmas(steps, 0.01, 40.0).to(device))
-    volume = code.decode(latent.cpu())
-    return surface_cloud(volume.distance[0], volume.rgb[0], points, generator)
+    grid = code.decode(latent.cpu())
+    return surface_cloud(grid.distance[0], grid.rgb[0], points, generator)

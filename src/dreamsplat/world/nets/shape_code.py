@@ -1,7 +1,7 @@
-"""Objects as small volumes, and the linear code in which the bundled 3D model imagines them.
+"""Shapes on grids, and the linear code in which the bundled 3D model imagines them.
 
-A volume is a truncated signed distance on a 32^3 grid and a colour on a 16^3 grid, both over the cube [-1, 1]^3. All
-objects of the world stand in the same axes, so volumes vary along few directions: their principal components are the
+A shape is a truncated signed distance on a 32^3 grid and a colour on a 16^3 grid, both over the cube [-1, 1]^3. All
+objects of the world stand in the same axes, so shapes vary along few directions: their principal components are the
 latent space of the 3D diffusion model (linear, exact to invert, and fitted in seconds).
 """
 
@@ -23,14 +23,14 @@ TRUNCATION = 0.16
 """Distances are cut at this far from the surface, world units: 2.5 cells, so that every surface crosses full cells."""
 
 
-def grid_points(cells: int) -> Tensor:
+def cell_centres(cells: int) -> Tensor:
     """Centres [cells^3, 3] of a grid over [-1, 1]^3, x slowest."""
     axis = (torch.arange(cells) + 0.5) * (2 / cells) - 1
     return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
 
 
 @dataclass(frozen=True)
-class Volume:
+class ShapeGrid:
     """Objects on grids; B of them."""
 
     distance: Tensor
@@ -43,11 +43,11 @@ def draw_layers(parts: Sequence[Part]) -> tuple[Tensor, Tensor]:
     """One object as layers that any caption colour can be painted into.
 
     Returns:
-        distance [32^3] as `Volume` holds it; and [16^3, 5]: fixed rgb, weight of the caption's colour, and how close to
-        the surface the cell is (1 on it, 0 away from it).
+        distance [32^3] as `ShapeGrid` holds it; and [16^3, 5]: fixed rgb, weight of the caption's colour, and how close
+        to the surface the cell is (1 on it, 0 away from it).
     """
-    distance = (signed_distance(parts, grid_points(SHAPE_GRID)) / TRUNCATION).clamp(-1, 1)
-    cells = grid_points(COLOUR_GRID)
+    distance = (signed_distance(parts, cell_centres(SHAPE_GRID)) / TRUNCATION).clamp(-1, 1)
+    cells = cell_centres(COLOUR_GRID)
     closeness = (1.6 - signed_distance(parts, cells).abs() / TRUNCATION).clamp(0, 1)
     base, main = nearest_part_colour(parts, cells)
     return distance, torch.cat([base, main[:, None], closeness[:, None]], dim=1)
@@ -66,20 +66,20 @@ def _sample(grid: Tensor, xyz: Tensor) -> Tensor:
 
 
 def surface_cloud(distance: Tensor, rgb: Tensor, count: int, generator: torch.Generator) -> PointCloud:
-    """Points on the zero level of one volume, coloured by it.
+    """Points on the zero level of one shape, coloured by it.
 
     Candidates are drawn in the cells that the surface may cross and moved onto it along the gradient of the distance.
 
     Args:
         distance: [32^3].
         rgb: [16^3, 3].
-        count: number of points; fewer are returned only if the volume holds no surface at all (then none).
+        count: number of points; none are returned if the shape has no surface.
         generator: source of randomness.
     """
     n = SHAPE_GRID
     shape = distance.reshape(1, n, n, n)
     colour = rgb.T.reshape(3, COLOUR_GRID, COLOUR_GRID, COLOUR_GRID)
-    near = grid_points(n)[distance.abs() < 0.9]
+    near = cell_centres(n)[distance.abs() < 0.9]
     kept: list[Tensor] = []
     for _ in range(40):
         if len(near) == 0 or sum(map(len, kept)) >= count:
@@ -103,8 +103,8 @@ def _towards_surface(shape: Tensor, xyz: Tensor, step: float = 1 / SHAPE_GRID) -
 
 
 @dataclass(frozen=True)
-class VolumeCode:
-    """Principal components of volumes: latents z [B, S + T] <-> `Volume`."""
+class ShapeCode:
+    """Principal components of shapes: latents z [B, S + T] <-> `ShapeGrid`."""
 
     shape_mean: Tensor
     """[32^3]"""
@@ -122,18 +122,18 @@ class VolumeCode:
         """S, the length of the shape's part of a latent."""
         return len(self.shape_basis)
 
-    def encode(self, volume: Volume) -> Tensor:
+    def encode(self, grid: ShapeGrid) -> Tensor:
         """Latents [B, S + T]."""
-        shape = (volume.distance - self.shape_mean) @ self.shape_basis.T
-        colour = (volume.rgb.flatten(1) - self.rgb_mean) @ self.rgb_basis.T
+        shape = (grid.distance - self.shape_mean) @ self.shape_basis.T
+        colour = (grid.rgb.flatten(1) - self.rgb_mean) @ self.rgb_basis.T
         return torch.cat([shape, colour], dim=1) / self.scales**2
 
-    def decode(self, z: Tensor) -> Volume:
-        """Volumes of latents z [B, S + T]."""
+    def decode(self, z: Tensor) -> ShapeGrid:
+        """Shapes of latents z [B, S + T]."""
         shape, colour = z.tensor_split([self.shape_size], dim=1)
         distance = self.shape_mean + shape @ self.shape_basis
         rgb = self.rgb_mean + colour @ self.rgb_basis
-        return Volume(distance.clamp(-1, 1), rgb.reshape(len(z), -1, 3).clamp(0, 1))
+        return ShapeGrid(distance.clamp(-1, 1), rgb.reshape(len(z), -1, 3).clamp(0, 1))
 
 
 def principal_components(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The bundled 3D diffusion model: caption -> the latent of a volume, as a residual multilayer perceptron.
+"""The bundled 3D diffusion model: caption -> the latent of a shape, as a residual multilayer perceptron.
 
 Its sample is a coarse object, the same from every side by construction: what Shap-E gives GaussianDreamer, in small.
 """
@@ -18,11 +18,11 @@ NOISE_OCTAVES = 4
 
 
 @dataclass(frozen=True)
-class VolumeModelConfig:
+class ShapeDenoiserSizes:
     """Sizes of the network; stored beside the weights."""
 
     latent: int = 224
-    """Length of a volume's latent: shape, then colour."""
+    """Length of a latent: shape, then colour."""
     width: int = 512
     """Width of the residual stream."""
     blocks: int = 3
@@ -52,10 +52,10 @@ class MlpBlock(nn.Module):
         return x + self.leave(F.silu(self.enter(self.norm(x) * (1 + gain) + shift)))
 
 
-class VolumeDenoiser(nn.Module):
-    """D(z + sigma n; sigma, condition) for latents of volumes."""
+class ShapeDenoiser(nn.Module):
+    """D(z + sigma n; sigma, condition) for latents of shapes."""
 
-    def __init__(self, config: VolumeModelConfig) -> None:
+    def __init__(self, config: ShapeDenoiserSizes) -> None:
         """Create the network with random weights."""
         super().__init__()
         self.config = config

@@ -11,7 +11,7 @@ from torch import Tensor
 from dreamsplat.world.objects.primitives import Vector
 from dreamsplat.world.objects.profiles import Outline
 
-# Colours that are no caption colours, so that a part never vanishes into the body it sits on.
+# None of these is the colour of a caption, so a part never vanishes into the body it sits on.
 WOOD: Vector = (0.50, 0.31, 0.17)
 DARK_WOOD: Vector = (0.36, 0.21, 0.12)
 CREAM: Vector = (0.94, 0.89, 0.78)
@@ -33,7 +33,7 @@ FACING_FRONT = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]
 
 @dataclass(frozen=True)
 class Draw:
-    """The random proportions of one instance."""
+    """The random proportions of one object."""
 
     generator: torch.Generator
 

@@ -1,6 +1,6 @@
 """Coloured objects made of parts: surface points, signed distance, and colours under one fixed light.
 
-The colour of every point is linear in the caption's colour c (`Surface.colours`), so one sampling of an object serves
+The colour of every point is linear in the caption's colour c (`LitPoints.colours`), so one sampling of an object serves
 all colours. The light is fixed to the world and has no highlights: a point has the same colour from every side, as
 the Gaussians that are made from it do.
 """
@@ -72,7 +72,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Surface:
+class LitPoints:
     """Lit points on the surface of an object."""
 
     xyz: Tensor
@@ -95,7 +95,7 @@ def shade(normal: Tensor) -> Tensor:
     return _AMBIENT + _SKY * (1 + normal[..., 2]) / 2 + _DIFFUSE * diffuse
 
 
-def surface_points(parts: Sequence[Part], count: int, generator: torch.Generator) -> Surface:
+def surface_points(parts: Sequence[Part], count: int, generator: torch.Generator) -> LitPoints:
     """Draw exactly `count` points, uniformly by area, on what shows of an object: nothing inside another part."""
     kept: list[tuple[Tensor, Tensor, Tensor]] = []
     found, tries = 0, math.ceil(count * 2.2) + 16
@@ -118,7 +118,7 @@ def signed_distance(parts: Sequence[Part], xyz: Tensor) -> Tensor:
 
 
 def nearest_part_colour(parts: Sequence[Part], xyz: Tensor) -> tuple[Tensor, Tensor]:
-    """Lit colour of the part nearest to each of the world points [..., 3], as `Surface` holds it.
+    """Lit colour of the part nearest to each of the world points [..., 3], as `LitPoints` holds it.
 
     Returns:
         base_rgb [..., 3] and main_shade [...]; the light falls on the direction in which the part's distance grows.
@@ -182,10 +182,10 @@ def _gradient(part: Part, xyz: Tensor, step: float = 1e-3) -> Tensor:
     return torch.nn.functional.normalize(change, dim=-1)
 
 
-def _lit(parts: Sequence[Part], xyz: Tensor, normal: Tensor, owner: Tensor) -> Surface:
+def _lit(parts: Sequence[Part], xyz: Tensor, normal: Tensor, owner: Tensor) -> LitPoints:
     """Points [P, 3] with normals [P, 3] that belong to parts [P], coloured and lit."""
     paints = [part.paint() for part in parts]
     fixed = xyz.new_tensor([rgb for rgb, _ in paints])[owner]
     main = xyz.new_tensor([share for _, share in paints])[owner]
     light = shade(normal)
-    return Surface(xyz=xyz, normal=normal, base_rgb=light[:, None] * fixed, main_shade=light * main)
+    return LitPoints(xyz=xyz, normal=normal, base_rgb=light[:, None] * fixed, main_shade=light * main)

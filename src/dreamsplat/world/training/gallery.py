@@ -1,4 +1,4 @@
-"""Sheets of samples: what the bundled models make of captions, for the eye."""
+"""Sheets of samples: what the bundled models make of captions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dreamsplat.formats.png import contact_sheet, write_png
+from dreamsplat.assets.sheet import contact_sheet
+from dreamsplat.formats.png import write_png
 from dreamsplat.method.cameras import make_views
 from dreamsplat.method.lift import to_gaussians
 from dreamsplat.render import render

@@ -1,12 +1,15 @@
-"""Training in several processes, one per core: on CPUs faster than threads, which wait for each other."""
+"""Training in several processes, one per core: faster on CPUs than threads, which wait for each other."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -21,12 +24,12 @@ def process_count() -> int:
 
 
 def process_rank() -> int:
-    """The number of this process; 0 writes the files."""
+    """The number of this process; number 0 writes the files."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def wait_for_all() -> None:
-    """Return when every process has come here."""
+    """Return once every process has called this."""
     if dist.is_initialized():
         dist.barrier()
 
@@ -42,7 +45,7 @@ def share_weights(model: nn.Module) -> None:
 def average_weights(model: nn.Module, stop: bool) -> bool:
     """Give all processes that train together the mean of their weights.
 
-    Averaging weights now and then ("local SGD", Stich 2019) instead of gradients in every step lets each process take
+    Averaging weights every few steps ("local SGD", Stich 2019), not gradients in every step, lets each process take
     many small steps without waiting for the others.
 
     Returns:
@@ -65,18 +68,27 @@ def run_in_processes(count: int, function: Callable[[Any], None], argument: Any)
     if count == 1:
         return function(argument)
     with tempfile.TemporaryDirectory() as folder:
-        spawn(_worker, (count, Path(folder) / "meet", function, argument), nprocs=count)
+        spawn(_worker, (count, Path(folder) / "rendezvous", function, argument), nprocs=count)
 
 
-def _worker(rank: int, count: int, meeting_point: Path, function: Callable[[Any], None], argument: Any) -> None:
+def _worker(rank: int, count: int, rendezvous: Path, function: Callable[[Any], None], argument: Any) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, format="%(message)s")
     torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
+    if sys.platform == "linux":
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[rank % len(cores)]})
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # Nothing listens beyond this machine.
-    dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=count)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=count)
     try:
         function(argument)
     finally:
         dist.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """Leave no process behind, however the parent ends. The SIGINT that torch has orphans sent may be ignored."""
+    parent = parent_process()
+    assert parent is not None, "workers are spawned"
+    parent.join()
+    os._exit(1)

@@ -1,8 +1,8 @@
-"""One resumable trainer for both bundled diffusion models: stretches of any length, each with a usable average.
+"""One resumable trainer for both bundled diffusion models: sessions of any length, each with usable weights.
 
-A stretch loads the checkpoint if there is one, trains for a number of minutes, writes checkpoints on the way
+A session loads the checkpoint if there is one, trains for a number of minutes, writes checkpoints on the way
 (atomically) and stops. The weights that are shipped are an exponential moving average whose memory is a fixed fraction
-of the training so far (Karras et al. 2024, "EDM2", section 3.1), so a longer training is simply continued.
+of the training so far (Karras et al. 2024, "EDM2", section 3.1), so training can always be continued.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import replacing
+from dreamsplat.world.language.vocabulary import check_vocabulary, vocabulary_header
 from dreamsplat.world.nets.diffusion import Noise, broadcast, denoising_loss
+from dreamsplat.world.nets.precision import multiplies_bfloat16
 from dreamsplat.world.training.processes import average_weights, process_count, process_rank, share_weights
 
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -28,11 +30,11 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainerSettings:
     """How to train; the same for both models."""
 
     minutes: float = 60.0
-    """Length of this stretch."""
+    """Length of the session."""
     learning_rate: float = 5e-4
     """Adam's rate until `decay_samples`, falling with the inverse square root of the samples seen after it."""
     decay_samples: float = 200_000.0
@@ -44,9 +46,9 @@ class TrainConfig:
     ema_fraction: float = 0.08
     """Memory of the average, as a fraction of the samples seen so far."""
     bf16: bool = True
-    """Multiply matrices in bfloat16 (twice as fast on processors that have it)."""
+    """Multiply matrices in bfloat16 where the device does so in hardware."""
     meet_steps: int = 8
-    """Steps after which processes that train together average their weights."""
+    """Steps between averages of the weights of processes that train together."""
     report_seconds: float = 30.0
     """Seconds between lines of the log."""
     checkpoint_minutes: float = 5.0
@@ -57,14 +59,15 @@ class Trainer:
     """A model, its average, its optimiser and its counters: everything a checkpoint holds."""
 
     def __init__(
-        self, model: nn.Module, noise: Noise, config: TrainConfig, device: torch.device, samples: int = 0
+        self, model: nn.Module, noise: Noise, config: TrainerSettings, device: torch.device, samples: int = 0
     ) -> None:
-        """Start from the model's weights, which the trainer owns from here on and which have seen `samples`."""
+        """Start from the model's weights, which have seen `samples`; the trainer owns the model from here on."""
         self.model = model.to(device)
         share_weights(self.model)
         self.noise = noise
         self.config = config
         self.device = device
+        self.bf16 = config.bf16 and multiplies_bfloat16(device)
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
@@ -81,11 +84,11 @@ class Trainer:
         return c.learning_rate * decay * min(warm + 1e-2, 1.0)
 
     def step(self, clean: Tensor, packed: Tensor, generator: torch.Generator) -> float:
-        """One optimisation step on a batch; returns the loss (about 1 for a network that has learned nothing)."""
+        """One optimisation step on a batch; returns the loss, about 1 for an untrained network."""
         sigma = self.noise.draw_sigmas(len(clean), generator)
         normal = torch.randn(clean.shape, generator=generator)
         clean, packed, sigma, normal = (t.to(self.device) for t in (clean, packed, sigma, normal))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             estimate = self.model(clean + broadcast(sigma, clean) * normal, sigma, packed)
         loss = denoising_loss(estimate.float(), clean, sigma, self.noise.sigma_data)
         self.optimiser.zero_grad()
@@ -101,7 +104,7 @@ class Trainer:
         return float(loss.detach())
 
     def meet(self, stop: bool) -> bool:
-        """Every `meet_steps` steps, share weights with the other processes; returns whether all should stop now."""
+        """Every `meet_steps` steps, average weights with the other processes; returns whether all should stop now."""
         return average_weights(self.model, stop) if self.steps % self.config.meet_steps == 0 else False
 
     @torch.no_grad()
@@ -122,16 +125,26 @@ class Trainer:
                     tensors[f"{key}.{name}"] = state[key]
         counters = self.record() | {"steps": self._optimiser_steps(), "cold_start": self.cold_start}
         with replacing(path) as partial:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, partial, {"counters": json.dumps(counters)})
+            header = vocabulary_header() | {"counters": json.dumps(counters)}
+            save_file({k: v.contiguous() for k, v in tensors.items()}, partial, header)
 
     def load(self, path: Path) -> None:
-        """Continue from a file that `save` wrote."""
+        """Continue from a file that `save` wrote.
+
+        Raises:
+            FileProblem: if it is not a checkpoint, or one of another network or vocabulary.
+        """
         try:
             with safe_open(path, "pt") as file:
-                counters = json.loads(file.metadata()["counters"])
+                header = file.metadata()
+                counters = json.loads(header["counters"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         except Exception as error:
-            raise FileProblem(f"{path}: not a training checkpoint ({error}). Delete it to start afresh.") from error
+            raise FileProblem(f"{path}: not a training checkpoint ({error}). Delete it to start again.") from error
+        check_vocabulary(path, header)
+        shapes = {name: p.shape for name, p in self.model.named_parameters()}
+        if {name: tensors[key].shape for name in shapes if (key := f"model.{name}") in tensors} != shapes:
+            raise FileProblem(f"{path}: a checkpoint of another network.", advice="Use its sizes, or another folder.")
         with torch.no_grad():
             for name, p in self.model.named_parameters():
                 p.copy_(tensors[f"model.{name}"])
@@ -148,7 +161,7 @@ class Trainer:
         return max((float(s["step"]) for s in self.optimiser.state.values()), default=0.0)
 
     def record(self) -> dict[str, float]:
-        """How long this has trained: samples seen, and seconds spent in steps since the checkpoint was begun."""
+        """How long this has trained: samples seen, and seconds in steps since the folder's first session."""
         return {"samples": self.samples, "seconds": round(self.seconds, 1)}
 
     def average_weights(self) -> dict[str, Tensor]:
@@ -157,7 +170,7 @@ class Trainer:
 
 
 def train(trainer: Trainer, batches: Batches, folder: Path, say: Callable[[str], None], seed: int) -> None:
-    """Train for one stretch, resuming from and writing `folder`/checkpoint.safetensors and `folder`/log.jsonl."""
+    """Train for one session, resuming from and writing `folder`/checkpoint.safetensors and `folder`/log.jsonl."""
     checkpoint, config = folder / "checkpoint.safetensors", trainer.config
     if checkpoint.exists():
         trainer.load(checkpoint)
@@ -170,7 +183,7 @@ def train(trainer: Trainer, batches: Batches, folder: Path, say: Callable[[str],
         clean, packed = next(batches)
         tick = time.monotonic()
         loss = trainer.step(clean, packed, generator)
-        stopped = trainer.meet(stop=tick - began > config.minutes * 60)
+        stopped = trainer.meet(stop=tick - began >= config.minutes * 60)
         trainer.seconds += time.monotonic() - tick
         log.add(loss)
         if process_rank() == 0 and (stopped or time.monotonic() - saved > config.checkpoint_minutes * 60):
@@ -179,13 +192,13 @@ def train(trainer: Trainer, batches: Batches, folder: Path, say: Callable[[str],
 
 
 class _Log:
-    """The training's log: a line of JSON and a line for the eye, every `report_seconds`."""
+    """The training's log: a line of JSON and a readable one, every `report_seconds`."""
 
     def __init__(self, trainer: Trainer, path: Path, say: Callable[[str], None] | None) -> None:
         self.trainer, self.path, self.say = trainer, path, say
         self.losses: list[float] = []
         self.last = (time.monotonic(), trainer.samples)
-        self._write({"stretch": asdict(trainer.config), "samples": trainer.samples})
+        self._write({"session": asdict(trainer.config), "samples": trainer.samples})
 
     def add(self, loss: float) -> None:
         self.losses.append(loss)

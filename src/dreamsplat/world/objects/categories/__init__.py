@@ -1,7 +1,7 @@
-"""The categories of the bundled world, and the one function that builds an instance.
+"""The categories of the bundled world, and how an object of each is made.
 
-A new category is one maker (a function from `Draw` to parts) and one line in `CATEGORIES`. Models must then be trained
-anew.
+A new category is one maker (a function from `Draw` to parts), one line in `CATEGORIES` and its name in
+`language.vocabulary.CATEGORY_NAMES`. The models must then be trained again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Category:
     name: str
     """The noun of its captions."""
     compose: Callable[[Draw], list[Part]]
-    """Draws one instance: parts in any scale, up +z, front -y."""
+    """Draws one object: parts in any scale, up +z, front -y."""
     has_front: bool
     """Whether front, side and back look different, so that a view word says something."""
 
     def build(self, generator: torch.Generator) -> tuple[Part, ...]:
-        """One instance with its own proportions, centred on the origin, its farthest point 0.92 away."""
+        """One object with its own proportions, centred on the origin, its farthest point 0.92 away."""
         return fitted(self.compose(Draw(generator)))
 
 
@@ -49,4 +49,4 @@ CATEGORIES: dict[str, Category] = {
         Category("teapot", household.teapot, has_front=False),
     )
 }
-"""All categories by name; their order gives the category index of a caption."""
+"""All categories by name, in the order of `CATEGORY_NAMES`."""

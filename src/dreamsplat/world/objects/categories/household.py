@@ -1,6 +1,6 @@
 """Things of the house: mug, teapot, chair, table, and the house itself.
 
-Each maker draws one instance: parts in any scale, standing on z = 0, front towards -y. `fitted` brings them to size.
+Each maker draws one object: parts in any scale, standing on z = 0, front towards -y. `fitted` brings them to size.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Things of field and pond: mushroom, snowman, pine tree, duck.
 
-Each maker draws one instance: parts in any scale, front towards -y. `fitted` brings them to size.
+Each maker draws one object: parts in any scale, front towards -y. `fitted` brings them to size.
 """
 
 from __future__ import annotations

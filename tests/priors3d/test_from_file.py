@@ -14,7 +14,7 @@ from PIL import Image
 
 from dreamsplat import formats
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput, MissingDependency
-from dreamsplat.priors3d.from_file import Points
+from dreamsplat.priors3d.from_file import FromFile
 from dreamsplat.types import Gaussians, PointCloud
 
 trimesh = pytest.importorskip("trimesh")
@@ -26,7 +26,7 @@ RED, GREEN, BLUE, YELLOW = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1
 
 def sample(path, seed: int = 0, **settings) -> PointCloud:
     generator = torch.Generator().manual_seed(seed)
-    return Points(file=path, **settings).load(CPU).sample("anything", generator)
+    return FromFile(file=path, **settings).load(CPU).sample("anything", generator)
 
 
 def refusal(path, kind: type[DreamsplatError] = FileProblem, **settings) -> str:
@@ -475,11 +475,11 @@ def test_an_obj_of_nothing_but_points_is_a_cloud(tmp_path):
 
 def test_settings_out_of_range_are_refused(tmp_path):
     path = write_ply(tmp_path / "a.ply", "<", cloud_columns("uchar", 255))
-    assert "--prior3d.file" in refusal(Points().file, InvalidInput)
+    assert "prior3d.file: no file is named" in refusal(FromFile().file, InvalidInput)
     for settings in ({"count": 0}, {"size": 0.0}, {"size": float("nan")}, {"turn_deg": float("inf")}, {"up": "x"}):
         assert next(iter(settings)) in refusal(path, InvalidInput, **settings)
     trimesh.creation.box().export(tmp_path / "box.stl")
-    assert "count: None" in refusal(tmp_path / "box.stl", InvalidInput, count=None)
+    assert "prior3d.count: None" in refusal(tmp_path / "box.stl", InvalidInput, count=None)
 
 
 def test_files_that_are_missing_or_of_an_unknown_kind_are_refused(tmp_path):
@@ -544,7 +544,7 @@ HEAD = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty floa
         (HEAD.replace("vertex 2", "vertex 0") + "end_header\n", "no points"),
         (HEAD.replace("vertex 2", "vertex 999999999999") + "end_header\n0 0 0\n", "truncated"),
         (HEAD + "end_header\n0 0 0\n1 1\n", "truncated"),
-        (HEAD + "end_header\n0 0 0\n1 one 1\n", "no number"),
+        (HEAD + "end_header\n0 0 0\n1 one 1\n", "not a number"),
         (HEAD + "end_header\n0 0 0\n1 inf 1\n", "NaN, infinite"),
         (HEAD + "end_header\n1 1 1\n1 1 1\n", "one place"),
         (

@@ -9,25 +9,25 @@ import torch
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.evaluate.judge import (
-    ORACLE_SEED,
+    JUDGE_SEED,
     REFERENCE_SEED,
     TEST_SEED,
-    Oracle,
+    Judge,
     Verdict,
     azimuth_class,
-    measure_oracle,
-    read_oracle,
+    measure_judge,
+    read_judge,
     spoil,
-    write_oracle,
+    write_judge,
 )
 from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES
 
-SHIPPED = Path(__file__).parents[2] / "benchmarks" / "oracle.safetensors"
+SHIPPED = Path(__file__).parents[2] / "benchmarks" / "judge.safetensors"
 
 
-def test_the_shipped_oracle_is_right_about_objects_it_never_saw() -> None:
+def test_the_shipped_judge_is_right_about_objects_it_never_saw() -> None:
     # A dozen objects from eight sides: chance alone can cost a few of the 96 pictures, and of the 56 with a front.
-    right = measure_oracle(read_oracle(SHIPPED), instances=1, views=8)
+    right = measure_judge(read_judge(SHIPPED), instances=1, views=8)
     assert right["category"] > 0.94 and right["colour"] > 0.94 and right["azimuth"] > 0.8
 
 
@@ -54,26 +54,26 @@ def test_spoiling_keeps_pictures_in_range_and_depends_on_nothing_but_its_generat
     assert first.shape == z.shape and 0 <= float(first.min()) and float(first.max()) <= 2
 
 
-def test_an_oracle_survives_its_file_but_for_half_precision(tmp_path: Path) -> None:
-    oracle, z = Oracle(), torch.rand(2, 4, 64, 64, generator=torch.Generator().manual_seed(0))
-    write_oracle(oracle, tmp_path / "o.safetensors", {"seconds": 1.0})
-    read = read_oracle(tmp_path / "o.safetensors")
-    assert torch.allclose(read.judge(z).category, oracle.judge(z).category, atol=0.01)
+def test_a_judge_survives_its_file_but_for_half_precision(tmp_path: Path) -> None:
+    judge, z = Judge(), torch.rand(2, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    write_judge(judge, tmp_path / "o.safetensors", {"seconds": 1.0})
+    read = read_judge(tmp_path / "o.safetensors")
+    assert torch.allclose(read.verdict(z).category, judge.verdict(z).category, atol=0.01)
     assert not any(p.requires_grad for p in read.parameters())
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not an oracle at all"])
-def test_a_file_that_is_no_oracle_is_named(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"not a judge at all"])
+def test_a_file_that_is_no_judge_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "o.safetensors"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(FileProblem, match=r"o\.safetensors: not an oracle .*--train-oracle"):
-        read_oracle(path)
+    with pytest.raises(FileProblem, match=r"o\.safetensors: not a judge"):
+        read_judge(path)
 
 
-def test_the_oracles_objects_are_nobody_elses() -> None:
+def test_the_objects_of_the_judge_are_nobody_elses() -> None:
     # torch's generator takes seeds modulo 2^32, so a larger seed would not be a new one.
     repeated = (torch.rand(3, generator=torch.Generator().manual_seed(s)) for s in (1, 1 + 2**32))
     assert torch.equal(*repeated)
-    seeds = {ORACLE_SEED, TEST_SEED, REFERENCE_SEED}
+    seeds = {JUDGE_SEED, TEST_SEED, REFERENCE_SEED}
     assert len(seeds) == 3 and all(3_999_999_999 < seed < 2**32 for seed in seeds)

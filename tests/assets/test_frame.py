@@ -113,9 +113,9 @@ def test_no_gaussians_can_be_turned(random_gaussians):
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        (torch.diag(torch.tensor([1.0, 1, -1])), "no proper rotation"),
-        (2 * torch.eye(3), "no proper rotation"),
-        (torch.full((3, 3), float("nan")), "no proper rotation"),
+        (torch.diag(torch.tensor([1.0, 1, -1])), "not a proper rotation"),
+        (2 * torch.eye(3), "not a proper rotation"),
+        (torch.full((3, 3), float("nan")), "not a proper rotation"),
         (torch.eye(4), r"rotation: shape \[4, 4\], expected \[3, 3\]"),
     ],
 )

@@ -8,8 +8,9 @@ import math
 import pytest
 import torch
 
-from dreamsplat.assets import prune as pruning
-from dreamsplat.assets.prune import importance, picture_psnr, prune, prune_to_size
+from dreamsplat.assets import pruning
+from dreamsplat.assets.gaussians import join, rows
+from dreamsplat.assets.pruning import importance, picture_psnr, prune, prune_to_size
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.harmonics import DC, rgb_to_sh
 from dreamsplat.method.cameras import orbit
@@ -20,14 +21,6 @@ from dreamsplat.types import Gaussians
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch):
     monkeypatch.setattr(pruning, "SIZE", 48)
-
-
-def rows(gaussians: Gaussians, index: torch.Tensor) -> Gaussians:
-    return Gaussians(**{name: values[index] for name, values in vars(gaussians).items()})
-
-
-def joined(*parts: Gaussians) -> Gaussians:
-    return Gaussians(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
 
 
 def ball(count: int, radius: float, rgb: tuple[float, float, float], opacity: float = 0.98) -> Gaussians:
@@ -81,7 +74,7 @@ def test_the_weights_of_all_gaussians_add_up_to_the_coverage(random_gaussians):
 
 def test_what_is_hidden_inside_goes_first_and_costs_next_to_nothing():
     inside, shell = ball(100, 0.3, (1, 0, 0)), ball(1000, 1.0, (0, 0, 1))
-    pruned = prune(joined(inside, shell), 1000)
+    pruned = prune(join(inside, shell), 1000)
     assert all(torch.equal(kept, vars(shell)[name]) for name, kept in vars(pruned.gaussians).items())
     assert pruned.psnr_db > 40
 
@@ -119,7 +112,7 @@ def test_a_stray_gaussian_far_away_does_not_make_the_object_a_dot(random_gaussia
     gaussians = random_gaussians(200)
     stray = rows(gaussians, torch.tensor([0]))
     for far in (1e4, 1e30):
-        both = joined(gaussians, dataclasses.replace(stray, means=torch.full((1, 3), far)))
+        both = join(gaussians, dataclasses.replace(stray, means=torch.full((1, 3), far)))
         pruned, alone = prune(both, 100), prune(gaussians, 100)
         assert 200 not in kept_places(both, pruned.gaussians)
         assert pruned.psnr_db == pytest.approx(alone.psnr_db, abs=1)

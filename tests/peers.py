@@ -1,6 +1,6 @@
 """Programs of others that read and write the same files: PlayCanvas's splat-transform and three.js, run by Node.
 
-`npm ci` in tools/oracles installs them, once; the tests need no network. Without them these tests are skipped.
+`make peers` installs them once; the tests need no network. Without them these tests are skipped.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "tools" / "oracles"
+FOLDER = Path(__file__).parents[1] / "tools" / "peers"
 _COMMAND = FOLDER / "node_modules" / "@playcanvas" / "splat-transform" / "bin" / "cli.mjs"
 _TIMEOUT_S = 120
 
-needs_oracles = pytest.mark.skipif(
+needs_peers = pytest.mark.skipif(
     shutil.which("node") is None or not _COMMAND.is_file(),
-    reason="needs Node 20 or newer and `npm ci` in tools/oracles",
+    reason="needs Node 20 or newer and `make peers`",
 )
 """Mark of tests that call `splat_transform` or `node`."""
 
@@ -30,7 +30,7 @@ def splat_transform(*args: str | Path) -> str:
 def node(script: str, *args: str | Path) -> str:
     """Run the source text of a JavaScript module and return what it printed.
 
-    Packages of tools/oracles can be imported by name, `await` works at the top level, and `args` are
+    Packages of tools/peers can be imported by name, `await` works at the top level, and `args` are
     `process.argv.slice(1)`.
     """
     return _run(["--input-type=module", "--eval", script, "--", *map(str, args)])

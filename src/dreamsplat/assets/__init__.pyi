@@ -1,0 +1,51 @@
+from .draw import BACKDROP, Frames, draw, draw_points
+from .frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated, turned
+from .gaussians import (
+    FAINT,
+    bounds,
+    colours_towards,
+    in_ball,
+    in_box,
+    join,
+    moved,
+    painted,
+    positions,
+    recoloured,
+    rows,
+    scaled,
+    solid_points,
+    with_sh_degree,
+)
+from .pruning import Pruned, importance, picture_psnr, prune, prune_to_size
+from .sheet import contact_sheet
+
+__all__ = [
+    "BACKDROP",
+    "FAINT",
+    "Z_UP_TO_Y_DOWN",
+    "Z_UP_TO_Y_UP",
+    "Frames",
+    "Pruned",
+    "bounds",
+    "colours_towards",
+    "contact_sheet",
+    "draw",
+    "draw_points",
+    "importance",
+    "in_ball",
+    "in_box",
+    "join",
+    "moved",
+    "painted",
+    "picture_psnr",
+    "positions",
+    "prune",
+    "prune_to_size",
+    "recoloured",
+    "rotated",
+    "rows",
+    "scaled",
+    "solid_points",
+    "turned",
+    "with_sh_degree",
+]

@@ -1,0 +1,51 @@
+"""What a model is really made of: the commit of its repository, and the SHA-256 of the files that were read."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from dreamsplat.hub.networks import weights_files
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal; computed again only if its size or time of change is another."""
+    file = path.resolve()
+    # A large file in the hub's cache is a link to its content, which is named for its SHA-256.
+    if _SHA256.fullmatch(file.name):
+        return file.name
+    status = file.stat()
+    return _sha256(file, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _sha256(file: Path, size: int, mtime_ns: int) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def file_sources(*paths: Path) -> dict[str, str]:
+    """Sources of files that a setting names, for `AbstractImagePriorSpec.sources`: file name -> SHA-256."""
+    return {path.name: file_sha256(path) for path in paths}
+
+
+def model_sources(model: str, folder: Path, files: Sequence[str]) -> dict[str, str]:
+    """Sources of a checkpoint, for `AbstractImagePriorSpec.sources`.
+
+    Args:
+        model: A folder, or a hub id "owner/name", whose commit says which of its small files were read.
+        folder: Where it is, as `local_folder` returns it.
+        files: The glob patterns of what was read.
+    """
+    found = {path for pattern in files for path in folder.glob(pattern)}
+    read = {path for parent in {path.parent for path in found} for path in weights_files(parent)}
+    sources = {model: folder.name}  # The hub's cache names the folder of a revision for its commit.
+    if Path(model).expanduser().is_dir():
+        sources = {}
+        read |= {path for path in found if path.suffix != ".safetensors"}
+    return sources | {f"{model}/{path.relative_to(folder).as_posix()}": file_sha256(path) for path in sorted(read)}

@@ -1,0 +1,59 @@
+"""Reading one network of a checkpoint in the format of diffusers: from safetensors alone, complete, and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dreamsplat.errors import FileProblem
+from dreamsplat.hub.explain import explained
+
+if TYPE_CHECKING:
+    import torch
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """The weights that `read_network` reads of a network's folder: in half precision only where there are no others."""
+    every = sorted(folder.glob("*.safetensors"))
+    return [path for path in every if not {".fp16", ".non_ema"} & set(path.suffixes)] or every
+
+
+def read_network(
+    kind: Any,  # a model class of diffusers or transformers
+    model: str,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    unused: Iterable[str] = (),
+) -> Any:
+    """A frozen network of a checkpoint, on a device.
+
+    Args:
+        kind: Its class.
+        model: The checkpoint's name, for messages.
+        folder: The network's own folder.
+        dtype: Of its weights.
+        device: Where it goes.
+        unused: Tensors that may be missing, because nothing uses them.
+
+    Raises:
+        FileProblem: if its weights are missing, broken or do not fit its config.
+    """
+    halves = all(".fp16" in path.suffixes for path in weights_files(folder))
+    with explained(model):
+        network, report = kind.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            use_safetensors=True,
+            variant="fp16" if halves else None,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+    missing = sorted(set(report["missing_keys"]) - set(unused))
+    if missing:  # which the libraries fill with random numbers
+        raise FileProblem(
+            f"{model}: the weights in {folder.name} lack {missing[0]} ({len(missing)} tensors in all) of its config. "
+            "Fetch it again, or name another model."
+        )
+    return network.to(device).eval().requires_grad_(False)
