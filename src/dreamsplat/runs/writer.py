@@ -94,10 +94,9 @@ class RunWriter:
         if self._has_sources:
             return []
         self._has_sources, before = True, self.record
-        found = sources_of(self.config)
-        if not lifted:
-            found["prior3d"] = before.sources.get("prior3d", {})
-        self.record = replace(before, sources=found)
+        found = sources_of(self.config, lifted)
+        kept = {} if lifted else {"prior3d": before.sources.get("prior3d", {})}
+        self.record = replace(before, sources=kept | found)
         return record.differences(before, self.record) if before.sources else []
 
     def add(self, step: Step, slowed: int) -> list[Path]:
