@@ -28,6 +28,7 @@ from metrics import is_held_out, prompts_of, score
 from provenance import provenance
 from report import RESULTS, RUN, Result, read_results, table, write_sheets
 
+from dreamsplat.commands.choices import CHOICES
 from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
@@ -107,7 +108,7 @@ class Quality:
 def main(arguments: list[str]) -> int:
     """Run the benchmark and return the exit code."""
     flags = (tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagCreatePairsOff)
-    args = tyro.cli(Quality, args=arguments, config=flags, description=__doc__)
+    args = tyro.cli(Quality, args=arguments, config=flags, registry=CHOICES, description=__doc__)
     try:
         if args.train_judge:
             make_judge(JUDGE)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import settings
 
+from dreamsplat.render.selftest import scene
 from dreamsplat.types import Gaussians
 
 settings.register_profile("repeatable", derandomize=True)
@@ -60,16 +62,8 @@ def random_gaussians(generator: torch.Generator) -> Callable[..., Gaussians]:
     """`random_gaussians(count, sh_degree=0)`: Gaussians in the unit cube around the origin."""
 
     def make(count: int, sh_degree: int = 0) -> Gaussians:
-        def draw(*shape: int) -> torch.Tensor:
-            return torch.rand(*shape, generator=generator)
-
-        return Gaussians(
-            means=draw(count, 3) - 0.5,
-            scales=0.01 + 0.1 * draw(count, 3),
-            quats=torch.nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=-1),
-            opacities=0.05 + 0.9 * draw(count),
-            sh=draw(count, (sh_degree + 1) ** 2, 3) - 0.5,
-        )
+        made = scene(count, sh_degree, spread=0.5, scale=(0.01, 0.11), sh=(-0.5, 0.5), generator=generator)
+        return replace(made, quats=torch.nn.functional.normalize(made.quats, dim=-1))
 
     return make
 

@@ -6,8 +6,10 @@ python tests/small_run.py FOLDER STEPS        # begins, or goes on with what is 
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from analytic import GaussianPrior
@@ -17,9 +19,7 @@ from dreamsplat.guidance import SDS
 from dreamsplat.method.camera_range import CameraRange
 from dreamsplat.priors3d import AbstractCloudPrior, AbstractCloudPriorSpec
 from dreamsplat.representations import DensifyConfig, LearningRates, Lift, Splats
-from dreamsplat.runs.execute import carry_out
-from dreamsplat.runs.folder import RunFolder
-from dreamsplat.runs.lock import locked
+from dreamsplat.runs import Event, Failed, Pictures, execute
 from dreamsplat.types import PointCloud
 
 
@@ -50,11 +50,21 @@ CONFIG = DreamConfig(
 )  # fmt: skip
 
 
-def go_on(path: Path, config: DreamConfig = CONFIG, every: int = 5) -> list[Path]:
-    """Carry a run to its end from wherever it stands."""
-    path.mkdir(exist_ok=True)
-    with locked(path):
-        return carry_out(RunFolder(path, new=False, preview_size=24), config, lambda step: None, every, resume=True)
+SMALL = Pictures(preview_px=24, film_px=16, film_frames=2)
+"""Pictures that take no time."""
+
+
+def events(path: Path, config: DreamConfig = CONFIG, **settings: Any) -> Generator[Event]:
+    """A run that goes on from wherever it stands, with small pictures."""
+    return execute(path, config, **{"resume": True, "checkpoint_every": 5, "pictures": SMALL} | settings)
+
+
+def go_on(path: Path, config: DreamConfig = CONFIG, **settings: Any) -> list[Event]:
+    """Carry a run to its end from wherever it stands; raises the error of one that fails."""
+    happened = list(events(path, config, **settings))
+    if isinstance(happened[-1], Failed):
+        raise happened[-1].error
+    return happened
 
 
 if __name__ == "__main__":

@@ -13,24 +13,25 @@ import dreamsplat
 
 ROOT = Path(dreamsplat.__file__).parent
 LAYERS = [
-    {"errors", "types", "maths", "files"},
+    {"errors", "types", "maths", "files", "registry", "codec"},
     {"method", "hub"},
     {"render"},
     {"assets"},
     {"formats"},
     {"mesh"},
     {"world"},
-    {"evaluate"},
     {"priors2d", "priors3d"},
     {"guidance", "representations"},
     {"config"},
     {"dream", "presets"},
+    {"evaluate"},
     {"runs"},
     {"commands"},
     {"__init__", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-WITHIN = {"maths": {"errors", "types"}, "types": {"errors"}, "files": {"errors"}}
+WITHIN = {"maths": {"errors", "types"}, "types": {"errors"}, "files": {"errors"}, "registry": {"errors", "codec"}}
+WITHIN |= {"codec": {"errors", "registry"}}
 """Which neighbours of its layer a module may import, besides itself."""
 LAZY = {"accelerate", "diffusers", "gsplat", "huggingface_hub", "imageio_ffmpeg", "peft", "plyfile"}
 LAZY |= {"skimage", "transformers", "trimesh", "xatlas", "zstandard"}

@@ -94,7 +94,7 @@ def test_the_command_line_runs_a_preset_on_local_folders(models: Path, tmp_path:
     code = main(["generate", "a fox", "--out", str(out), "--preset", "gaussiandreamer", *flags.split()])
     assert code == 0, capsys.readouterr().err
     assert (out / "asset.ply").stat().st_size > 1000
-    assert json.loads((out / "config.json").read_text())["prior2d"]["kind"] == "StableDiffusion"
+    assert json.loads((out / "config.json").read_text())["prior2d"]["kind"] == "stable-diffusion"
 
 
 def test_a_model_that_is_not_cached_is_named_with_the_command_that_fetches_it(models: Path, tmp_path: Path, capsys):
@@ -151,7 +151,7 @@ def test_vram_chooses_from_the_documented_table(gigabytes, render_size, views, d
 def test_vram_that_is_not_in_the_table_or_not_needed_is_refused() -> None:
     with pytest.raises(InvalidInput, match="8, 12, 16, 24"):
         fit_vram(GAUSSIAN_DREAMER, 10)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="Stable Diffusion"):
+    with pytest.raises(InvalidInput, match="vram: BundledImagePrior has no settings that save memory"):
         fit_vram(PRESETS["bundled"], 8)
 
 

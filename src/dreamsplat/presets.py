@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dreamsplat.config import DreamConfig
-from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import SDS
 from dreamsplat.method.camera_range import CameraRange
 from dreamsplat.method.prompts import NEGATIVE_PROMPT
@@ -34,7 +33,7 @@ PAPER = replace(
     GAUSSIAN_DREAMER,
     loss=SDS(guidance_scale=100.0),
     cameras=CameraRange(elevation_sampling="uniform"),
-    representation=replace(GAUSSIAN_DREAMER.representation, rates=PAPER_RATES),
+    representation=Splats(rates=PAPER_RATES, densify=DensifyConfig(max_gaussians=500_000)),
 )
 """The paper's constants where they differ from the code's."""
 
@@ -58,25 +57,11 @@ PRESETS: dict[str, DreamConfig] = {
 }
 """Configs by name; the prompt is still to be filled in."""
 
-VRAM_GB = (8, 12, 16, 24)
-"""Sizes of GPU memory that `fit_vram` knows."""
-
 
 def fit_vram(config: DreamConfig, gigabytes: int) -> DreamConfig:
     """The configuration with the size, batch and precision that fit into this much GPU memory; see docs/presets.md.
 
     Raises:
-        InvalidInput: if the memory is not in the table, or the 2D prior is not Stable Diffusion.
+        InvalidInput: if the 2D prior has no settings for so much memory, or needs none.
     """
-    if gigabytes not in VRAM_GB:
-        raise InvalidInput(f"vram: {gigabytes}, expected one of {', '.join(map(str, VRAM_GB))} (GB).")
-    prior = config.prior2d
-    if not isinstance(prior, StableDiffusion):
-        raise InvalidInput("vram: only Stable Diffusion needs it. Leave it out, or use --preset gaussiandreamer.")
-    if gigabytes == 24:
-        return config
-    prior = replace(prior, dtype="fp16", attention_slicing=gigabytes <= 12)
-    if gigabytes == 8:
-        prior = replace(prior, tiny_autoencoder=prior.tiny_autoencoder or "madebyollin/taesd", tiny_until=1.0)
-    views = min(config.views, 2 if gigabytes == 12 else 4)
-    return replace(config, prior2d=prior, views=views, render_size=min(config.render_size, 512))
+    return config.prior2d.fit_memory(config, gigabytes)

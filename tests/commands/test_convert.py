@@ -207,7 +207,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(tmp_path, asset, out, option
 
 
 def test_a_format_with_an_up_axis_of_its_own_takes_no_other(tmp_path, asset, monkeypatch):
-    monkeypatch.setitem(FORMATS, ".glb", Format("a stand-in", ply.write, ply.read))
+    monkeypatch.setitem(FORMATS.loaded, ".glb", Format("a stand-in", ply.write, ply.read))
     assert ".glb files always have +y up" in refusal(asset, tmp_path / "out.glb", "--up-axis", "y")
     run(asset, tmp_path / "out.glb")
     assert ".glb files always have +y up" in refusal(tmp_path / "out.glb", tmp_path / "out.ply", "--from-up-axis", "y")

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 import struct
-import time
 from collections.abc import Callable
 from math import cos, sin
 from pathlib import Path
@@ -15,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from damage import assert_usable_or_refused, damaged
-from hypothesis import HealthCheck, given, settings
+from damage import assert_usable_or_refused, damaged, repeatable
+from hypothesis import given
 from hypothesis import strategies as st
 from peers import needs_peers, node, splat_transform
 
 from dreamsplat.assets.frame import Z_UP_TO_Y_UP, rotated
 from dreamsplat.errors import FileProblem
-from dreamsplat.formats import glb, ply
+from dreamsplat.formats import glb, gltf, ply
 from dreamsplat.maths.rotations import covariances
 from dreamsplat.types import Gaussians
 
@@ -465,12 +464,13 @@ def test_a_scene_of_very_many_nodes_is_refused(tmp_path, random_gaussians):
     assert_refused(rebuild(tmp_path / "a.glb", document, body), "more than 30000 nodes; join or drop some")
 
 
-def test_nodes_that_do_not_move_anything_cost_next_to_nothing(tmp_path, random_gaussians):
-    nodes = [*({"children": [i + 1]} for i in range(29_000)), {"mesh": 0}]
+def test_nodes_that_do_not_move_anything_compute_nothing(tmp_path, random_gaussians, monkeypatch):
+    nodes = [*({"children": [i + 1], **({"scale": [2, 2, 2]} if i == 7 else {})} for i in range(29_000)), {"mesh": 0}]
     path = with_nodes(tmp_path / "a.glb", random_gaussians(1), nodes)
-    start = time.process_time()
+    computed, local = [], gltf.Glb._local
+    monkeypatch.setattr(gltf.Glb, "_local", lambda *arguments: computed.append(1) or local(*arguments))
     assert len(glb.read(path)) == 1
-    assert time.process_time() - start < 4  # 0.2 s; with a matrix for each it took 10.
+    assert len(computed) == 1
 
 
 def test_a_mesh_is_looked_through_once_however_many_nodes_show_it(tmp_path, random_gaussians, monkeypatch):
@@ -539,7 +539,7 @@ def test_what_is_no_glb_is_refused(tmp_path, content, message):
     assert_refused(tmp_path / "none.glb", "no such file")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@repeatable
 @given(data=st.data())
 def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, random_gaussians, data):
     if not (tmp_path / "valid.glb").exists():

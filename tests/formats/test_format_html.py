@@ -8,10 +8,10 @@ import io
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,18 @@ FLAGS = (
 ).split()
 WIDTH, HEIGHT, FOOTER = 420, 360, 80
 """Of the window, px; the lowest rows hold the caption and are not compared."""
+PATIENCE_S = 60
+"""How long the browser may be silent before it is taken for dead."""
+COUNT_FRAMES = """(() => {
+  const real = window.requestAnimationFrame.bind(window);
+  let asked = 0;
+  window.requestAnimationFrame = (draw) => { asked++; return real(draw); };
+  window.framesAskedFor = (frames) => new Promise((done) => {
+    const before = asked, next = () => (frames-- ? real(next) : done(asked - before));
+    next();
+  });
+})()"""
+"""Run in a page: `framesAskedFor(n)` waits for n frames, and gives how many the page itself asked for meanwhile."""
 
 
 def written(gaussians: Gaussians, path: Path, title: str | None = None) -> str:
@@ -142,6 +154,7 @@ class Browser:
         )  # fmt: skip
         os.close(commands), os.close(answers)
         self._buffer, self._count, self._session = b"", 0, None
+        self.loads = 0
         self.requests: list[str] = []
         self.problems: list[str] = []
         target = self("Target.createTarget", url="about:blank")["targetId"]
@@ -156,16 +169,22 @@ class Browser:
         message |= {"sessionId": self._session} if self._session else {}
         os.write(self._commands, json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != self._count:
-            match answer.get("method"):
-                case "Network.requestWillBeSent":
-                    self.requests.append(answer["params"]["request"]["url"])
-                case "Runtime.exceptionThrown" | "Log.entryAdded" as kind:
-                    self.problems.append(json.dumps(answer["params"])) if kind else None
+            self._note(answer)
         assert "error" not in answer, answer
         return answer["result"]
 
+    def _note(self, event: dict[str, Any]) -> None:
+        match event.get("method"):
+            case "Network.requestWillBeSent":
+                self.requests.append(event["params"]["request"]["url"])
+            case "Runtime.exceptionThrown" | "Log.entryAdded":
+                self.problems.append(json.dumps(event["params"]))
+            case "Page.loadEventFired":
+                self.loads += 1
+
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            assert select.select([self._answers], [], [], PATIENCE_S)[0], "the browser does not answer"
             part = os.read(self._answers, 1 << 20)
             assert part, "the browser has ended"
             self._buffer += part
@@ -179,17 +198,17 @@ class Browser:
         return answer["result"].get("value")
 
     def open(self, path: Path, fragment: str = "") -> None:
-        self("Page.navigate", url="about:blank")
-        self("Page.navigate", url=f"{path.as_uri()}#{fragment}")
-        deadline = time.monotonic() + 20
-        while not self.run("document.readyState === 'complete' && !!document.querySelector('#view')"):
-            assert time.monotonic() < deadline, "the page does not load"
-            time.sleep(0.02)
+        for url in ("about:blank", f"{path.as_uri()}#{fragment}"):  # Otherwise only the fragment might change.
+            self.loads = 0
+            self("Page.navigate", url=url)
+            while not self.loads:
+                self._note(self._next())
+        self.run(COUNT_FRAMES)
         self.wait()
 
-    def wait(self) -> None:
-        """Until what was changed is on screen."""
-        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))")
+    def wait(self, frames: int = 2) -> int:
+        """Until so many more frames were on screen; two show what was changed. Returns how many the page asked for."""
+        return self.run(f"window.framesAskedFor({frames})")
 
     def picture(self) -> torch.Tensor:
         """What the window shows [H, W, 3], without the rows of the caption."""
@@ -267,13 +286,13 @@ def test_the_object_fits_the_window_by_itself_and_turns_until_touched(browser, p
     drawn = ((before - behind).abs().amax(dim=-1) > 0.1).nonzero()
     assert int(drawn[:, 1].min()) > 10 and int(drawn[:, 1].max()) < WIDTH - 10
     assert int(drawn[:, 0].max() - drawn[:, 0].min()) > 0.5 * HEIGHT
-    time.sleep(0.3)
+    assert browser.wait(20) >= 20
     assert psnr(before, browser.picture()) < 40  # It turns.
     browser.mouse("mousePressed", 200, 100, clickCount=1)
     browser.mouse("mouseReleased", 200, 100, clickCount=1)
     browser.wait()
     still = browser.picture()
-    time.sleep(0.3)
+    assert browser.wait(20) == 0  # The page draws nothing more.
     assert torch.equal(still, browser.picture())
 
 
@@ -323,8 +342,8 @@ def test_the_background_turns_dark_by_its_button_and_by_the_readers_choice(brows
         browser.open(page)
         still = browser.picture()
         assert float(still[0, 0].max()) < 0.2
-        time.sleep(0.3)
-        assert torch.equal(still, browser.picture())  # Less motion was asked for.
+        assert browser.wait(20) == 0  # Less motion was asked for.
+        assert torch.equal(still, browser.picture())
     finally:
         browser("Emulation.setEmulatedMedia", features=[])
 

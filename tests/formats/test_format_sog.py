@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from damage import assert_usable_or_refused, damaged
-from hypothesis import HealthCheck, given, settings
+from damage import assert_usable_or_refused, damaged, repeatable
+from hypothesis import given
 from hypothesis import strategies as st
 from peers import needs_peers, splat_transform
 from PIL import Image
@@ -359,7 +359,7 @@ def test_meta_that_is_no_object_is_refused(tmp_path, text):
     assert_refused(tmp_path / "a.sog", "meta.json is no JSON object")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@repeatable
 @given(data=st.data())
 def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, random_gaussians, data):
     if not (tmp_path / "valid.sog").exists():
@@ -371,7 +371,7 @@ def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, random_g
     assert_usable_or_refused(sog.read, path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@repeatable
 @given(data=st.data())
 def test_a_bundle_of_corrupted_parts_is_read_or_refused_and_nothing_else(tmp_path, random_gaussians, data):
     """The zip's checksums stop damage early; here they are right, and what they guard is wrong."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from damage import repeatable
+from hypothesis import given
 from hypothesis import strategies as st
 from peers import needs_peers, node, splat_transform
 
@@ -179,7 +180,7 @@ def test_a_missing_file_is_refused(tmp_path):
     assert_refused(tmp_path / "none.splat", "no such file")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@repeatable
 @given(data=st.data())
 def test_a_corrupted_file_is_read_or_refused_and_nothing_else(tmp_path, data):
     content = bytearray(written(tmp_path).read_bytes())

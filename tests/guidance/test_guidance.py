@@ -13,7 +13,7 @@ from dreamsplat.maths.noise import normal_like
 from dreamsplat.method.cameras import make_views
 from dreamsplat.method.noise_levels import sigma_of_time, time_of_sigma
 from dreamsplat.method.prompts import blended_views, opposed_views
-from dreamsplat.priors2d import AbstractParticles
+from dreamsplat.priors2d import AbstractImagePrior, AbstractParticles
 
 MU, SPREAD = 0.8, 0.5
 SIGMAS = torch.tensor([0.05, 0.4, 2.0, 9.0], dtype=torch.float64)
@@ -199,9 +199,13 @@ def test_vsd_vanishes_where_the_second_network_knows_what_the_first_does_and_is_
     assert taught is z and len(set(sigma.tolist())) == 4 and not set(sigma.tolist()) & set(SIGMAS.tolist())
 
 
+class WithoutLora(GaussianDenoiser):
+    particles = AbstractImagePrior.particles
+
+
 def test_vsd_refuses_a_prior_without_lora() -> None:
     with pytest.raises(InvalidInput, match="LoRA"):
-        VSD().start(_case()[0])
+        VSD().start(WithoutLora(GaussianPrior()))
 
 
 # Variants of guidance

@@ -12,6 +12,8 @@ import pytest
 import torch
 from peers import needs_peers, node
 
+from dreamsplat import mesh as mesh_package
+from dreamsplat.assets import join
 from dreamsplat.errors import FileProblem, InvalidInput, MissingDependency
 from dreamsplat.maths.harmonics import rgb_to_sh
 from dreamsplat.maths.rotations import covariances
@@ -19,7 +21,7 @@ from dreamsplat.mesh import BakeSettings, Mesh, MeshSettings, SurfaceSettings, m
 from dreamsplat.mesh.bake import bake_colours, cameras_around
 from dreamsplat.mesh.density import MIN_ALPHA, bounds, density_on, grid_over
 from dreamsplat.mesh.surface import extract_surface
-from dreamsplat.mesh.triangles import enclosed_volume, vertex_normals
+from dreamsplat.mesh.triangles import vertex_normals
 from dreamsplat.priors3d.from_file import FromFile
 from dreamsplat.types import Gaussians
 
@@ -45,10 +47,6 @@ def skin(centre=(0.0, 0.0, 0.0), radius=RADIUS, count=2000, rgb=RED) -> Gaussian
     )
 
 
-def joined(*parts: Gaussians) -> Gaussians:
-    return Gaussians(*(torch.cat([getattr(p, f.name) for p in parts]) for f in dataclasses.fields(Gaussians)))
-
-
 @pytest.fixture(scope="module")
 def halves() -> Gaussians:
     """A sphere that is red where x < 0 and blue elsewhere."""
@@ -70,7 +68,24 @@ def assert_closed(faces: torch.Tensor) -> None:
     assert torch.equal(forward, edges.flip(1).unique(dim=0))
 
 
+def test_the_public_names_are_these_and_settings_are_reachable():
+    assert set(mesh_package.__all__) == {
+        "MESH_WRITERS", "BakeSettings", "Mesh", "MeshSettings", "Patch", "Surface", "SurfaceSettings", "mesh_of",
+        "read_mesh", "sample_surface", "vertex_normals", "write_glb", "write_obj",
+    }  # fmt: skip
+    assert all(getattr(mesh_package, name) is not None for name in mesh_package.__all__)
+
+
 # --- the density ------------------------------------------------------------------------------------------------------
+
+
+def enclosed_volume(
+    vertices: torch.Tensor,  # [V, 3]
+    faces: torch.Tensor,  # [F, 3]
+) -> torch.Tensor:
+    """The volume [] inside a closed mesh, by the divergence theorem; negative if its triangles face inward."""
+    a, b, c = vertices[faces].unbind(dim=1)
+    return (a * torch.linalg.cross(b, c)).sum() / 6
 
 
 @pytest.mark.parametrize("size", [0.2, 3.0])
@@ -139,7 +154,7 @@ def test_a_hole_in_the_skin_does_not_make_its_inside_a_surface(halves):
 
 def test_a_narrow_groove_is_no_hollow(halves):
     """Two balls that leave a slit of a few voxels between them: the slit stays, whatever the gap."""
-    pair = joined(skin(centre=(-RADIUS - 0.04, 0.0, 0.0)), skin(centre=(RADIUS + 0.04, 0.0, 0.0)))
+    pair = join(skin(centre=(-RADIUS - 0.04, 0.0, 0.0)), skin(centre=(RADIUS + 0.04, 0.0, 0.0)))
     vertices = {gap: extract_surface(pair, SurfaceSettings(resolution=96, gap=gap, smoothing=0))[0] for gap in (2, 8)}
     np.testing.assert_array_equal(vertices[2], vertices[8])
 
@@ -153,14 +168,14 @@ def test_an_object_cut_off_by_its_neighbours_end_is_closed_too(halves):
 @pytest.mark.parametrize("where", [1.5, 1e3, 1e6])
 def test_strays_are_dropped_and_take_no_resolution(halves, mesh, where):
     stray = skin(centre=(where, -where, 0.3), radius=0.02, count=20)
-    found, faces = extract_surface(joined(halves, stray), COARSE.surface)
+    found, faces = extract_surface(join(halves, stray), COARSE.surface)
     assert_closed(torch.from_numpy(faces))
     assert np.abs(found).max() < 1.2 * RADIUS
     assert len(faces) > 0.6 * len(mesh)
 
 
 def test_pieces_that_belong_to_the_object_stay():
-    pair = joined(skin(centre=(-0.7, 0.0, 0.0), radius=0.5), skin(centre=(0.7, 0.0, 0.0), radius=0.3))
+    pair = join(skin(centre=(-0.7, 0.0, 0.0), radius=0.5), skin(centre=(0.7, 0.0, 0.0), radius=0.3))
     vertices, faces = extract_surface(pair, SurfaceSettings(resolution=64))
     assert_closed(torch.from_numpy(faces))
     assert vertices[:, 0].min() < -1.2 and vertices[:, 0].max() > 1.0
@@ -184,7 +199,7 @@ def test_smoothing_takes_bumps_away_and_keeps_the_volume(halves):
 
 
 def test_a_point_becomes_a_small_ball():
-    dot = joined(*(skin(centre=(3.0, 4.0, 5.0), radius=1e-9, count=5) for _ in range(2)))
+    dot = join(*(skin(centre=(3.0, 4.0, 5.0), radius=1e-9, count=5) for _ in range(2)))
     vertices, faces = extract_surface(dot, SurfaceSettings(resolution=16))
     assert_closed(torch.from_numpy(faces))
     np.testing.assert_allclose(vertices, np.broadcast_to([3.0, 4.0, 5.0], vertices.shape), atol=1e-4)
@@ -234,7 +249,7 @@ def test_what_hides_another_part_does_not_colour_it():
         means=torch.stack([i.flatten(), j.flatten(), torch.full((900,), 0.75)], dim=1),
         scales=torch.tensor([0.04, 0.04, 0.02]).repeat(900, 1),
     )
-    found = mesh_of(joined(skin(radius=0.4), plate), MeshSettings(SurfaceSettings(64), BakeSettings(32, 256)))
+    found = mesh_of(join(skin(radius=0.4), plate), MeshSettings(SurfaceSettings(64), BakeSettings(32, 256)))
     ball = found.vertices[:, 2] < 0.55
     torch.testing.assert_close(found.rgb[ball], RED.expand(int(ball.sum()), 3), rtol=0, atol=0.06)
     torch.testing.assert_close(found.rgb[~ball], BLUE.expand(int((~ball).sum()), 3), rtol=0, atol=0.06)

@@ -544,7 +544,7 @@ HEAD = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty floa
         (HEAD.replace("vertex 2", "vertex 0") + "end_header\n", "no points"),
         (HEAD.replace("vertex 2", "vertex 999999999999") + "end_header\n0 0 0\n", "truncated"),
         (HEAD + "end_header\n0 0 0\n1 1\n", "truncated"),
-        (HEAD + "end_header\n0 0 0\n1 one 1\n", "no number"),
+        (HEAD + "end_header\n0 0 0\n1 one 1\n", "not a number"),
         (HEAD + "end_header\n0 0 0\n1 inf 1\n", "NaN, infinite"),
         (HEAD + "end_header\n1 1 1\n1 1 1\n", "one place"),
         (

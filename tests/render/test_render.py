@@ -189,6 +189,11 @@ def fresh_choice() -> Iterator[None]:
     backend_choice.cache_clear()
 
 
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str = "gsplat", **changes: Any) -> None:
+    """A backend with some fields changed, or a new one."""
+    monkeypatch.setitem(BACKENDS.loaded, name, replace(BACKENDS["gsplat"], **changes))  # type: ignore[attr-defined]
+
+
 def test_choice_has_a_name_and_a_reason() -> None:
     name, reason = backend_choice(torch.device("cpu"))
     assert name == "cpu" and "_cpu_" in reason and "threads" in reason
@@ -197,9 +202,22 @@ def test_choice_has_a_name_and_a_reason() -> None:
 
 
 def test_cuda_is_rendered_by_gsplat_if_it_runs(fresh_choice: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gsplat, "available", lambda: (True, "gsplat 1.5.3, CUDA"))
+    stand_in(monkeypatch, available=lambda: (True, "gsplat 1.5.3, CUDA"))
     assert backend_choice(torch.device("cuda")) == ("gsplat", "gsplat 1.5.3, CUDA")
     assert backend_choice(torch.device("cpu"))[0] == "cpu"
+
+
+def test_a_backend_that_another_package_adds_renders_a_device_on_which_no_built_in_one_runs(
+    fresh_choice: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, available=lambda: (False, "gsplat is missing"))
+    stand_in(monkeypatch, "triton", available=lambda: (True, "triton 3"), devices=("cuda", "xpu"))
+    assert backend_choice(torch.device("cuda")) == ("triton", "triton 3")
+    assert backend_choice(torch.device("xpu")) == ("triton", "triton 3")
+    assert backend_choice(torch.device("cpu"))[0] == "cpu"
+    stand_in(monkeypatch, "triton", available=lambda: (False, "no triton"))
+    backend_choice.cache_clear()
+    assert backend_choice(torch.device("cuda")) == ("tiled", "slow: gsplat is missing; no triton")
 
 
 def test_cuda_without_gsplat_is_rendered_in_tiles_with_one_warning_that_tells_how_to_install_it(
@@ -271,13 +289,13 @@ def test_cpu_backend_refuses_tensors_elsewhere(inputs: dict[str, Any]) -> None:
 
 
 def test_gsplat_backend_refuses_tensors_elsewhere(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gsplat, "available", lambda: (True, "a test"))
+    stand_in(monkeypatch, available=lambda: (True, "a test"))
     with pytest.raises(InvalidInput, match="^backend 'gsplat' renders tensors on cuda, received cpu"):
         draw(inputs, "gsplat")
 
 
 def test_gsplat_backend_that_cannot_run_is_told(inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gsplat, "available", lambda: (False, "no device"))
+    stand_in(monkeypatch, available=lambda: (False, "no device"))
     with pytest.raises(DeviceUnavailable, match="^backend 'gsplat' cannot run: no device"):
         draw(inputs, "gsplat")
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from dreamsplat.errors import InvalidInput
 from dreamsplat.method.cameras import make_views
 from dreamsplat.render import cpu, reference
+from dreamsplat.render.selftest import scene
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -30,29 +31,6 @@ RELATIVE_ERROR = 1e-5
 """Largest relative L2 error against float64. No case needs an exception; all stay under 7e-6, most under 3e-6."""
 
 Case = tuple[Gaussians, Cameras]
-
-
-def scene(
-    count: int,
-    sh_degree: int = 1,
-    *,
-    spread: float = 0.6,
-    scale: tuple[float, float] = (0.02, 0.2),
-    opacity: tuple[float, float] = (0.05, 0.95),
-) -> Gaussians:
-    """Gaussians in a cube around the origin; some of their colours are cut off at 0."""
-    generator = torch.Generator().manual_seed(count)
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=generator)
-
-    return Gaussians(
-        means=uniform(-spread, spread, 3),
-        scales=uniform(*scale, 3),
-        quats=uniform(-1, 1, 4),
-        opacities=uniform(*opacity),
-        sh=uniform(-2, 2, (sh_degree + 1) ** 2, 3),
-    )
 
 
 def orbit(count: int = 2, size: tuple[int, int] = (37, 23), distance: float = 3.0, fov_deg: float = 50.0) -> Cameras:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_render_cpu import INPUTS, OUTPUTS, RELATIVE_ERROR, Case, orbit, relative_error, run, scene
+from test_render_cpu import INPUTS, OUTPUTS, RELATIVE_ERROR, Case, orbit, relative_error, run
 from torch import Tensor
 
 from dreamsplat.render import cpu, reference
+from dreamsplat.render.selftest import scene
 from dreamsplat.types import Gaussians
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

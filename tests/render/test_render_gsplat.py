@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.rotations import covariances
-from dreamsplat.render import gsplat, reference
+from dreamsplat.render import gsplat, reference, selftest
 from dreamsplat.types import Cameras, Gaussians
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -136,8 +136,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine with CUDA and gsplat, as far as anyone asks; its CUDA device is the CPU."""
-    known_scene_error = gsplat.known_scene_error
-    monkeypatch.setattr(gsplat, "known_scene_error", lambda device: known_scene_error(torch.device("cpu")))
+    errors = selftest.errors
+    monkeypatch.setattr(selftest, "errors", lambda renderer, device: errors(renderer, torch.device("cpu")))
     gsplat.available.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(gsplat, "version", lambda name: "1.5.3")
@@ -250,9 +250,9 @@ def test_missing_cuda_and_missing_package_are_told(monkeypatch: pytest.MonkeyPat
     assert gsplat.available() == (False, "torch finds no CUDA device")
 
 
-def test_right_kernels_pass_the_known_scene(stand_in: ModuleType) -> None:
+def test_right_kernels_pass_the_self_test(stand_in: ModuleType) -> None:
     with torch.inference_mode():
-        assert gsplat.known_scene_error(torch.device("cpu")) < RELATIVE_ERROR
+        assert selftest.worst(selftest.errors(gsplat.render, torch.device("cpu")))[1] < RELATIVE_ERROR
 
 
 @pytest.mark.parametrize("fault", [1.01, 0.0, nan])
@@ -273,11 +273,11 @@ def test_kernels_that_do_not_build_are_tried_once_and_told_in_one_line(
 ) -> None:
     tries: list[torch.device] = []
 
-    def broken(device: torch.device) -> float:
+    def broken(renderer: selftest.Renderer, device: torch.device) -> dict[str, float]:
         tries.append(device)
         raise RuntimeError("\nError building extension 'gsplat_cuda': [1/5] nvcc\nfatal error: glm.hpp\n" + 900 * "x")
 
-    monkeypatch.setattr(gsplat, "known_scene_error", broken)
+    monkeypatch.setattr(selftest, "errors", broken)
     for _ in range(3):
         usable, reason = gsplat.available()
         assert not usable and "\n" not in reason and len(reason) < 400
@@ -315,6 +315,6 @@ def test_real_kernels_agree_with_the_specification(case: str) -> None:
 
 
 @pytest.mark.gpu
-def test_real_kernels_pass_the_known_scene() -> None:
+def test_real_kernels_pass_the_self_test() -> None:
     usable, reason = gsplat.available()
     assert usable or "not installed" in reason or "no CUDA device" in reason, reason

@@ -10,7 +10,7 @@ from torch import Tensor
 from dreamsplat.maths.harmonics import rgb_to_sh
 from dreamsplat.maths.rotations import rotation_from_quats
 from dreamsplat.method.cameras import make_views
-from dreamsplat.render import reference
+from dreamsplat.render import reference, selftest
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 F64 = torch.float64
@@ -30,20 +30,9 @@ def render(
     return reference.render(gaussians, cameras, background, offsets)
 
 
-def scene(count: int = 12, seed: int = 0, sh_size: int = 4) -> Gaussians:
+def scene(count: int = 12, sh_degree: int = 1) -> Gaussians:
     """Overlapping, half-transparent, anisotropic Gaussians around the origin."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=generator, dtype=F64)
-
-    return Gaussians(
-        means=uniform(-0.6, 0.6, 3),
-        scales=uniform(0.1, 0.4, 3),
-        quats=uniform(-1, 1, 4),
-        opacities=uniform(0.3, 0.9),
-        sh=uniform(-0.5, 0.5, sh_size, 3),
-    )
+    return selftest.scene(count, sh_degree, scale=(0.1, 0.4), opacity=(0.3, 0.9), sh=(-0.5, 0.5), dtype=F64)
 
 
 def spots(
@@ -213,7 +202,7 @@ def test_equal_depths_blend_in_order_of_index() -> None:
 
 
 def test_turning_object_and_camera_together_leaves_the_image_unchanged() -> None:
-    gaussians, cameras = scene(sh_size=1), cameras_at((20, 10), (-100, 40))
+    gaussians, cameras = scene(sh_degree=0), cameras_at((20, 10), (-100, 40))
     turn = torch.tensor([0.4, -0.3, 0.8, 0.2], dtype=F64)
     motion = torch.eye(4, dtype=F64)
     motion[:3, :3], motion[:3, 3] = rotation_from_quats(turn), torch.tensor([0.5, -1.0, 2.0], dtype=F64)

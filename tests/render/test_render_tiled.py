@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.method.cameras import make_views
-from dreamsplat.render import reference, tiled
+from dreamsplat.render import reference, selftest, tiled
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -20,27 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 INPUTS = ("means", "scales", "quats", "opacities", "sh", "background", "screen_offsets")
 OUTPUTS = ("rgb", "alpha", "depth")
 
-
-def scene(
-    count: int,
-    sh_degree: int = 1,
-    *,
-    spread: float = 0.6,
-    scale: tuple[float, float] = (0.02, 0.2),
-    opacity: tuple[float, float] = (0.05, 0.95),
-) -> Gaussians:
-    generator = torch.Generator().manual_seed(count)
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=generator, dtype=torch.float64)
-
-    return Gaussians(
-        means=uniform(-spread, spread, 3),
-        scales=uniform(*scale, 3),
-        quats=uniform(-1, 1, 4),
-        opacities=uniform(*opacity),
-        sh=uniform(-2, 2, (sh_degree + 1) ** 2, 3),
-    )
+scene = partial(selftest.scene, dtype=torch.float64)
 
 
 def cameras(count: int = 2, size: tuple[int, int] = (37, 21), distance: float = 3.0) -> Cameras:

@@ -1,7 +1,7 @@
 """The command `dreamsplat`. Each subcommand has its flags in a frozen dataclass (tyro) and returns an exit code.
 
-Exit codes: 0 done; 1 `doctor` found a fault; 2 something the user can mend, told in a line on stderr; 130 stopped by
-Ctrl-C. torch is imported by the subcommands that need it and not before, so that help appears at once.
+Exit codes: 0 done; 1 `doctor` found a fault, or `rerun` a difference; 2 something that the user can fix, reported on
+one line; 130 or 143 stopped by Ctrl-C or SIGTERM. A subcommand imports torch once its flags are known to be right.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib import import_module
 from io import TextIOWrapper
 
 from dreamsplat import __version__
+from dreamsplat.commands.messages import in_shell_words
 from dreamsplat.errors import DreamsplatError, InvalidInput, printable
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dreamsplat {__version__}")
         return 0
     _show_log_messages()
-    if isinstance(sys.stdout, TextIOWrapper):  # A file's name may hold letters that this terminal does not know.
+    if isinstance(sys.stdout, TextIOWrapper):  # A file's name may hold letters that this terminal lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     # Read when torch is imported. Threads that wait for each other by spinning make a run on busy cores twice as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -56,22 +57,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             near = difflib.get_close_matches(name, COMMANDS, n=1)
             hint = f"Did you mean '{near[0]}'?" if near else "See `dreamsplat --help`."
-            raise InvalidInput(f"no command '{name[:40]}'. Known: {', '.join(COMMANDS)}. {hint}")
+            raise InvalidInput(f"no command '{name[:40]}'. Known: {', '.join(COMMANDS)}.", advice=hint)
         module, function = COMMANDS[name][0].split(":")
         return getattr(import_module(module), function)(arguments)
     except DreamsplatError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_shell_words(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # what no command expects: a name that is too long, a folder of others, a full disk
+    except OSError as error:  # what no command expects: a name that is too long, no permission, a full disk
         print(
             f"error: {printable(str(error.filename or 'output'))}: {error.strerror}. Check the path.", file=sys.stderr
         )
         return 2
     except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
+        print("Stopped.", file=sys.stderr)
         return 130
 
 
@@ -84,7 +85,7 @@ Text to 3D Gaussians, on any machine.
 commands:
 {commands}
 
-try:      dreamsplat generate "a red mushroom" --out mushroom
+try:      dreamsplat generate "a red mushroom"
 help:     dreamsplat COMMAND --help
 version:  dreamsplat --version"""
 

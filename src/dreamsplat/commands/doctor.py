@@ -1,8 +1,7 @@
-"""`dreamsplat doctor`: what is installed and cached, which renderer is used and why, and whether it renders rightly."""
+"""`dreamsplat doctor`: what is installed and cached, which renderer is used and why, and whether it works."""
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import shutil
@@ -13,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import dreamsplat
 from dreamsplat.commands.flags import parse_flags
@@ -21,13 +19,11 @@ from dreamsplat.errors import MissingDependency
 from dreamsplat.hub.cache import cached
 from dreamsplat.hub.catalogue import KNOWN_MODELS, KnownModel
 from dreamsplat.hub.optional import require
-from dreamsplat.method.cameras import orbit
-from dreamsplat.render import backend_choice, gsplat, render
-from dreamsplat.types import Cameras, Gaussians
+from dreamsplat.render import BACKENDS, backend_choice, gsplat, render, selftest
 from dreamsplat.world.bundle import WEIGHTS, weight_hashes
 
 PACKAGES = ("torch", "numpy", "scipy", "pillow", "safetensors", "tyro", "rich", "imageio-ffmpeg")
-"""Distributions whose versions are printed."""
+"""Packages whose versions are printed."""
 OPTIONAL_PACKAGES = {
     "diffusers": "diffusion",
     "transformers": "diffusion",
@@ -36,22 +32,19 @@ OPTIONAL_PACKAGES = {
     "trimesh": "mesh",
     "gsplat": "gsplat",
 }
-"""Distributions that may be missing, and the extra that installs each."""
-TOLERANCE = 1e-4
-"""Largest error that passes: relative, in the L2 norm, against the reference in float64. A float32 renderer reaches
-about 1e-6; the rest is room for a pixel that falls on the other side of the 1/255 threshold. gsplat has its own."""
+"""Packages that may be missing, and the extra that installs each."""
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check this installation: versions, devices, renderer and a test of it, bundled weights, models in the cache."""
+    """Check this installation: versions, devices, a self-test of the renderer, bundled weights, cached models."""
 
 
 def doctor(arguments: Sequence[str]) -> int:
     """Print the report.
 
     Returns:
-        0, or 1 if the self-test fails or the bundled weights are missing. Whatever is optional may be missing.
+        0, or 1 if the self-test fails or the bundled weights are missing. Optional parts may be missing.
     """
     parse_flags(Doctor, arguments, "doctor")
     print(f"dreamsplat    {dreamsplat.__version__} at {Path(dreamsplat.__file__).parent}")
@@ -63,87 +56,52 @@ def doctor(arguments: Sequence[str]) -> int:
     devices = [torch.device("cpu")] + [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     print(f"cpu           {os.cpu_count()} cores, {torch.get_num_threads()} threads")
     _report_cuda(devices[1:])
-    healthy = all([_report_renderer(device) for device in devices])  # A list, so that each device is reported.
+    healthy = all([_report_renderer(device) for device in devices])  # A list, so that every device is reported.
     complete = _report_weights()
     _report_models()
     return 0 if complete and healthy else 1
-
-
-def self_test(backend: str, device: torch.device) -> dict[str, float]:
-    """Errors of a renderer on a small scene against the reference in float64 on the CPU, by what was compared.
-
-    The scene is 60 Gaussians of degree 1 seen by 2 cameras; images, and the gradients of a weighted sum of them, are
-    compared in the relative L2 norm.
-    """
-    scene, cameras = _scene(), orbit(2, size=32).cameras
-    expected = _images_and_gradients(scene.to(torch.float64), cameras.to(torch.float64), "reference")
-    received = _images_and_gradients(scene.to(device), cameras.to(device), backend)
-    return {name: float((received[name].cpu() - e).norm() / e.norm().clamp(min=1e-12)) for name, e in expected.items()}
-
-
-def _scene() -> Gaussians:
-    generator = torch.Generator().manual_seed(7)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    return Gaussians(
-        means=1.6 * draw(60, 3) - 0.8,
-        scales=0.02 + 0.1 * draw(60, 3),
-        quats=draw(60, 4) - 0.5,
-        opacities=0.1 + 0.8 * draw(60),
-        sh=draw(60, 4, 3) - 0.5,
-    )
-
-
-def _images_and_gradients(scene: Gaussians, cameras: Cameras, backend: str) -> dict[str, Tensor]:
-    names = ("means", "scales", "quats", "opacities", "sh")
-    leaves = {name: getattr(scene, name).clone().requires_grad_() for name in names}
-    result = render(Gaussians(**leaves), cameras, background=(0.2, 0.4, 0.6), backend=backend)
-    images = {"rgb": result.rgb, "alpha": result.alpha, "depth": result.depth}
-    generator = torch.Generator().manual_seed(8)
-    weights = [torch.rand(image.shape, generator=generator).to(image) for image in images.values()]
-    total = sum((image * weight).sum() for image, weight in zip(images.values(), weights, strict=True))
-    assert isinstance(total, Tensor), "there are three images"
-    gradients = torch.autograd.grad(total, list(leaves.values()))
-    named = {f"gradient of {name}": gradient for name, gradient in zip(names, gradients, strict=True)}
-    return {name: value.detach().double() for name, value in (images | named).items()}
 
 
 def _report_cuda(devices: Sequence[torch.device]) -> None:
     if torch.version.cuda is None:
         print("cuda          torch is built without CUDA")
         return
-    print(f"cuda          torch is built for CUDA {torch.version.cuda}, driver {_driver()}, {len(devices)} devices")
+    count = f"{len(devices)} device{'' if len(devices) == 1 else 's'}"
+    print(f"cuda          torch is built for CUDA {torch.version.cuda}, driver {_driver()}, {count}")
     for device in devices:
         properties = torch.cuda.get_device_properties(device)
         memory = f"{properties.total_memory / 2**30:.1f} GiB"
         print(f"{device!s:<13} {properties.name}, {memory}, compute capability {properties.major}.{properties.minor}")
     usable, reason = gsplat.available()
-    verdict = "renders a known scene as the reference does" if usable else "not used"
+    verdict = "passes the self-test" if usable else "not used"
     print(f"gsplat        {verdict} ({reason})")
 
 
 def _driver() -> str:
-    """The version of NVIDIA's driver, by the tool that comes with it; torch does not tell."""
+    """The version of NVIDIA's driver, from the tool that comes with it; torch does not provide it."""
     command = [shutil.which("nvidia-smi") or "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()
+        words = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):
-        told = []
-    return told[0] if told else "unknown (nvidia-smi does not tell)"
+        words = []
+    return words[0] if words else "unknown (from nvidia-smi)"
 
 
 def _report_renderer(device: torch.device) -> bool:
     name, reason = backend_choice(device)
     print(f"renderer      {device}: {name} ({reason})")
-    errors = self_test(name, device)
-    worst = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
-    allowed = gsplat.TOLERANCE if name == "gsplat" else TOLERANCE
-    passed = errors[worst] <= allowed
+    what, error = selftest.worst(selftest.errors(_renderer(name), device))
+    allowed = BACKENDS[name].tolerance
+    passed = error <= allowed
     verdict = "PASS" if passed else "FAIL"
-    print(f"self-test     {verdict}: largest relative error {errors[worst]:.1e} ({worst}), allowed {allowed:.0e}")
+    print(f"self-test     {verdict}: largest relative error {error:.1e} ({what}), allowed {allowed:.0e}")
     return passed
+
+
+def _renderer(backend: str) -> selftest.Renderer:
+    return lambda gaussians, cameras, background, offsets: render(
+        gaussians, cameras, background=background, screen_offsets=offsets, backend=backend
+    )
 
 
 def _report_weights() -> bool:
@@ -164,19 +122,19 @@ def _report_models() -> None:
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             print(f"model         cached, {size / 1e9:.1f} GB: {about}; {folder}")
         elif not model.fetched:
-            print(f"model         yours to download, about {model.download_gb:g} GB: {about}")
+            print(f"model         must be downloaded by hand, about {model.download_gb:g} GB: {about}")
         else:
             missing.append(model)
             print(f"model         not cached, about {model.download_gb:g} GB: {about}")
     needed_gb = sum(model.download_gb for model in missing)
-    print(f"disk          about {needed_gb:.1f} GB for all {len(missing)} that are not cached{_free_disk()}")
+    print(f"disk          about {needed_gb:.1f} GB for the {len(missing)} models that are not cached{_free_disk()}")
 
 
 def _cached(model: KnownModel) -> Path | None:
     try:
         return cached(model.id)
     except MissingDependency:
-        return None  # Without huggingface_hub nothing was ever fetched.
+        return None  # Without huggingface_hub nothing can be cached.
 
 
 def _free_disk() -> str:

@@ -1,22 +1,25 @@
-"""Arguments of a command become its frozen dataclass (tyro); what cannot be one is told in a line, like every error."""
+"""Arguments of a command become its frozen dataclass (tyro); what cannot be parsed is reported on one line."""
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from typing import Any, TypeVar
 
 import tyro
+from tyro import _errors as tyro_errors  # Private, hence the pin of tyro in pyproject.toml.
 
-from dreamsplat.errors import InvalidInput
+from dreamsplat.commands.choices import CHOICES
+from dreamsplat.errors import DreamsplatError, InvalidInput
 
 T = TypeVar("T")
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_RULE = re.compile(r" *[─-]{3,}$")
-_NAME_INDENT, _HELP_INDENT = 5 * " ", 9 * " "
+_FLAG_IN_HELP = re.compile(r"(?<![\w-])--\w[\w.-]*|\b\w+:[\w-]+")
+_NO_NUMBER = re.compile(r"(?:invalid literal for int\(\) with base 10|could not convert string to float): (.*)")
 
 
 def parse_flags(kind: type[T], arguments: Sequence[str], command: str, **settings: Any) -> T:
@@ -29,45 +32,83 @@ def parse_flags(kind: type[T], arguments: Sequence[str], command: str, **setting
         settings: Further settings of `tyro.cli`.
 
     Raises:
-        InvalidInput: if an argument is unknown, missing or no value of its kind.
+        InvalidInput: if an argument is unknown, missing or not a value of its kind.
+        DreamsplatError: that the dataclass, or one within it, raises; its setting is the name of the flag.
     """
-    with flag_errors_in_one_line(command):
-        return tyro.cli(kind, args=arguments, prog=f"dreamsplat {command}", **settings)
+
+    def parse(words: Sequence[str]) -> T:
+        return tyro.cli(kind, args=words, prog=f"dreamsplat {command}", registry=CHOICES, **settings)
+
+    with flag_errors_in_one_line(command, parse):
+        return parse(arguments)
 
 
 @contextmanager
-def flag_errors_in_one_line(command: str) -> Iterator[None]:
-    """Turn the boxes in which tyro complains into one line: an InvalidInput that names the command's help."""
-    told = StringIO()
-    try:
-        with redirect_stderr(told):
-            yield
-    except SystemExit as stop:
-        if stop.code != 2:
-            raise
-        raise InvalidInput(f"{_in_one_line(told.getvalue())} See `dreamsplat {command} --help`.") from None
+def flag_errors_in_one_line(command: str, parse: Callable[[Sequence[str]], object] | None = None) -> Iterator[None]:
+    """Turn the boxes in which tyro complains into one line: an InvalidInput that names the command's help.
+
+    Args:
+        command: Its name.
+        parse: Parses arguments; asked for help, it tells the flags that a person may have meant.
+    """
+
+    def refuse(event: tyro_errors.ParseErrorEvent) -> None:
+        if isinstance(event, tyro_errors.InstantiationFailure):
+            _raise_own_error(sys.exception())
+        complaint = _in_words(event)
+        if complaint and parse and isinstance(event, tyro_errors.UnrecognizedArgs):
+            complaint += _perhaps_meant(event.tokens, parse)
+        if complaint:
+            raise InvalidInput(complaint, advice=f"See `dreamsplat {command} --help`.")
+
+    with tyro_errors.on_parse_error(refuse):
+        yield
 
 
-def _in_one_line(box: str) -> str:
-    """The complaint of a box, and the flag that was perhaps meant; not the help texts that are repeated with them."""
-    lines = [line for line in _COLOUR.sub("", box).splitlines() if line.strip()]
-    # On terminals without such letters there are no sides, and a rule below the title.
-    inside = lines[1:-1] if lines[0].startswith("╭") else lines[2:]
-    paragraphs: list[list[str]] = [[]]
-    for line in inside:
-        text = line[1:].removesuffix("│").rstrip()
-        if _RULE.match(text):
-            paragraphs.append([])
-        elif not text.startswith(_HELP_INDENT):
-            paragraphs[-1].append(text)
-    complaint = _joined(paragraphs[0]).removeprefix("Error parsing ")
-    for title, *flags in paragraphs[1:]:
-        if title.strip() == "Perhaps you meant:" and flags:
-            complaint += f" Perhaps you meant {flags[0].strip()}."
-    return complaint
+def _raise_own_error(failure: BaseException | None) -> None:
+    """Raise the error of ours that made tyro fail, if there is one."""
+    if isinstance(failure, DreamsplatError):
+        raise failure
+    error = None if failure is None else failure.__context__
+    if isinstance(error, DreamsplatError):
+        # Settings that do not know where they sit name themselves only; tyro knows the rest.
+        place = str(getattr(failure, "arg", "")).removeprefix("config.")
+        setting = error.setting if "." in error.setting or not place else f"{place}.{error.setting}".rstrip(".")
+        raise type(error)(error.message, setting=setting, advice=error.advice) from None
 
 
-def _joined(lines: list[str]) -> str:
-    """The lines of a paragraph as one sentence; those that are indented name a flag each."""
-    words = "".join(f", {line.strip()}" if line.startswith(_NAME_INDENT) else f" {line.strip()}" for line in lines)
-    return words.replace(":,", ":").strip().rstrip(".") + "."
+def _in_words(event: tyro_errors.ParseErrorEvent) -> str:
+    """What is wrong with the arguments; "" for an event of a later tyro, which prints its own box."""
+    match event:
+        case tyro_errors.MissingArgs(missing_arguments=missing):
+            return f"missing: {', '.join(given.arg.get_invocation_text()[1].as_str_no_ansi() for given in missing)}."
+        case tyro_errors.MissingSubcommand(subcommand_spec=spec):
+            return f"missing: one of {', '.join(spec.parser_from_name)}."
+        case tyro_errors.UnrecognizedArgs(tokens=tokens):
+            return f"unknown: {', '.join(tokens)}."
+        case tyro_errors.InvalidChoice(argument=argument, value=value, choices=choices):
+            return f"{_name(argument)}: '{value}', expected one of {', '.join(choices)}."
+        case tyro_errors.BadValue(argument=argument):
+            return f"{_name(argument)}: expected {argument.lowered.metavar}."
+        case tyro_errors.InstantiationFailure(message=message, argument=None):
+            return message.rstrip(".") + "."
+        case tyro_errors.InstantiationFailure(message=message, argument=argument):
+            expected = f"expected {argument.lowered.metavar}"
+            if number := _NO_NUMBER.fullmatch(message):
+                return f"{_name(argument)}: {number[1]}, {expected}."
+            return f"{_name(argument)}: {expected if message.startswith('Could not parse') else message.rstrip('.')}."
+        case _:
+            return ""
+
+
+def _name(argument: Any) -> str:
+    return str(argument.lowered.metavar) if argument.is_positional() else argument.lowered.name_or_flags[-1]
+
+
+def _perhaps_meant(tokens: Sequence[str], parse: Callable[[Sequence[str]], object]) -> str:
+    help_text = StringIO()
+    with redirect_stdout(help_text), suppress(SystemExit):
+        parse(["--help"])
+    known = _FLAG_IN_HELP.findall(help_text.getvalue())
+    near = [match for token in tokens for match in difflib.get_close_matches(token.split("=")[0], known, n=1)]
+    return f" Perhaps you meant {near[0]}." if near else ""

@@ -1,29 +1,26 @@
-"""`dreamsplat generate`: parse the flags, carry a run to its end or go on with one."""
+"""`dreamsplat generate`: from flags to a run, or to the rest of one that was stopped."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, replace
+from itertools import count, zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from dreamsplat.commands.flags import parse_flags
-from dreamsplat.commands.progress import show_progress
 from dreamsplat.config import DreamConfig
 from dreamsplat.errors import InvalidInput
-from dreamsplat.presets import PRESETS, fit_vram
-from dreamsplat.priors3d import FromFile, ShapE
-from dreamsplat.runs import record
-from dreamsplat.runs.execute import Stopped, carry_out
-from dreamsplat.runs.folder import RunFolder, check_name, open_run
-from dreamsplat.runs.lock import locked
+from dreamsplat.presets import PRESETS
+from dreamsplat.runs import read_config
+from dreamsplat.runs.folder import check_name
+from dreamsplat.runs.sources import with_absolute_paths
 
 DEFAULT_PRESET = "bundled"
 CHECKPOINT_EVERY = 50
@@ -31,16 +28,17 @@ CHECKPOINT_EVERY = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(DreamConfig):
+class Generate:
     """Make a 3D asset from a prompt: asset.ply, preview.png, a turntable, config.json and metrics.jsonl in a folder."""
 
-    # Derived from DreamConfig so that every setting is a flag of the same name, and documented in one place.
-    prompt: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PROMPT")]] = ""  # `parse` makes it required.
-    """What to make, such as "a red mushroom". `dreamsplat words` lists what the bundled models know."""
-    out: Path
-    """Folder for the results; made if it does not exist."""
+    out: Path | None = None
+    """Folder for the results, made if it does not exist. By default runs/PROMPT-SEED, with a number added if that is
+    taken."""
     overwrite: bool = False
     """Allow a folder that is not empty: results of an earlier run in it are replaced, other files stay."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Continue the run in this folder, which was stopped or killed. It keeps its settings: omit the prompt, and every
+    other flag but --checkpoint-every."""
     preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")] = DEFAULT_PRESET
     """Which set of defaults the other flags start from."""
     image: Path | None = None
@@ -48,78 +46,48 @@ class Generate(DreamConfig):
     vram: int | None = None
     """GPU memory to fit into, GB: 8, 12, 16 or 24. Chooses render size, views and precision (docs/presets.md)."""
     checkpoint_every: int = CHECKPOINT_EVERY
-    """Optimisation steps between checkpoints, from which `dreamsplat generate --resume FOLDER` goes on."""
+    """Optimisation steps between checkpoints, from which --resume continues."""
     dry_run: bool = False
-    """Print the resolved configuration as JSON and stop."""
+    """Check the settings, print them as JSON and stop. No model is loaded and no folder is needed."""
+    config: Annotated[DreamConfig, tyro.conf.arg(name="")]  # Its settings are flags without a prefix.
 
-    def __post_init__(self) -> None:
-        """Nothing is checked here, but in `config`: tyro would turn one line of error into a box."""
-
-    def config(self) -> DreamConfig:
-        """The configuration without the flags that only the command line has, once those are carried out."""
-        config = DreamConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(DreamConfig)})
-        if isinstance(config.prior3d, FromFile) and config.prior3d.file != Path():  # A run goes on from anywhere.
-            config = dataclasses.replace(
-                config, prior3d=dataclasses.replace(config.prior3d, file=config.prior3d.file.absolute())
-            )
+    def settings(self) -> DreamConfig:
+        """The settings of the run, once --image and --vram are carried out; its paths hold in any working directory."""
+        config = self.config
         if self.image is not None:
-            if not isinstance(config.prior3d, ShapE):
-                raise InvalidInput("image: only Shap-E starts from a picture. Add prior3d:shap-e, or a preset with it.")
-            config = dataclasses.replace(
-                config, prior3d=dataclasses.replace(config.prior3d, image=self.image.absolute())
-            )
-        return config if self.vram is None else fit_vram(config, self.vram)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resume:
-    """Go on with a run that was stopped or died; its settings are those in its folder."""
-
-    resume: Path
-    """The folder of the run."""
-    checkpoint_every: int = CHECKPOINT_EVERY
-    """Optimisation steps between checkpoints."""
+            config = replace(config, prior3d=config.prior3d.from_picture(self.image))
+        if self.vram is not None:
+            config = config.prior2d.fit_memory(config, self.vram)
+        return with_absolute_paths(config)
 
 
 def generate(arguments: Sequence[str]) -> int:
-    """Make an asset, go on with one (`--resume`), or print the configuration (`--dry-run`).
+    """Make an asset, continue one (`--resume`), or print the settings (`--dry-run`).
 
     Returns:
         0; 130 or 143 if Ctrl-C or SIGTERM stopped the run: what was there by then is written.
     """
-    if any(argument.split("=")[0] == "--resume" for argument in arguments):
-        again = parse_flags(Resume, arguments, "generate", config=(tyro.conf.FlagCreatePairsOff,))
-        check_name(again.resume)
-        config = record.read_config(again.resume)
-        return _run(RunFolder(again.resume, new=False), config, again.checkpoint_every, resume=True)
     args = parse(arguments)
-    config = args.config()
+    if args.resume is None:
+        config, folder = args.settings(), args.out or default_folder(args.config)
+    else:
+        config, folder = _settings_of(args), args.resume
+    config.check()
     if args.dry_run:
         print(json.dumps(config.to_json(), indent=2))
         return 0
-    return _run(open_run(args.out, args.overwrite), config, args.checkpoint_every, resume=False)
+    from dreamsplat.commands.follow import follow, refuse_taken  # Here and not above: a wrong flag needs no torch.
 
-
-def _run(folder: RunFolder, config: DreamConfig, checkpoint_every: int, resume: bool) -> int:
-    if checkpoint_every < 1:
-        raise InvalidInput(f"checkpoint-every: {checkpoint_every}, expected at least 1 step.")
-    code = 130
-    try:
-        with locked(folder.path), show_progress() as report:
-            paths = carry_out(folder, config, report, checkpoint_every, resume)
-        print("\n".join(str(path) for path in paths))
-        return 0
-    except Stopped as stopped:
-        code = stopped.exit_code
-    except KeyboardInterrupt:
-        pass
-    finally:
-        folder.discard_if_empty()
-    if folder.step is None:
-        print("stopped. There was nothing yet.", file=sys.stderr)
+    refuse_taken(folder, args.overwrite or args.resume is not None)
+    again = args.resume is not None
+    finished, code = follow(folder, config, checkpoint_every=args.checkpoint_every, resume=again)
+    if finished.state == "done":
+        print("\n".join(str(path) for path in finished.paths))
+    elif finished.paths:
+        print(f"Stopped. {folder} holds step {finished.step}. To continue:", file=sys.stderr)
+        print(f"  dreamsplat generate --resume {shlex.quote(str(folder))}", file=sys.stderr)
     else:
-        print(f"stopped. {folder.path} holds step {folder.step}. To go on:", file=sys.stderr)
-        print(f"  dreamsplat generate --resume {shlex.quote(str(folder.path))}", file=sys.stderr)
+        print("Stopped. There was no result yet.", file=sys.stderr)
     return code
 
 
@@ -127,15 +95,40 @@ def parse(arguments: Sequence[str]) -> Generate:
     """The flags, over the defaults of the preset that they name.
 
     Raises:
-        InvalidInput: if the preset is unknown.
+        InvalidInput: if the preset is unknown, or a flag is wrong.
     """
     name = _preset_name(arguments)
     if name not in PRESETS:
-        raise InvalidInput(f"no preset '{name[:40]}'. Known: {', '.join(PRESETS)}.")
-    settings: dict[str, Any] = {f.name: getattr(PRESETS[name], f.name) for f in dataclasses.fields(DreamConfig)}
-    default = Generate(**settings | {"prompt": tyro.MISSING, "out": tyro.MISSING, "preset": name})
-    flags = (tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagCreatePairsOff)
-    return parse_flags(Generate, arguments, "generate", default=default, config=flags)
+        raise InvalidInput(f"'{name[:40]}', expected one of {', '.join(PRESETS)}.", setting="preset")
+    return parse_flags(
+        Generate,
+        arguments,
+        "generate",
+        default=Generate(preset=name, config=PRESETS[name]),
+        config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagCreatePairsOff),
+    )
+
+
+def default_folder(config: DreamConfig) -> Path:
+    """runs/PROMPT-SEED, or the first of runs/PROMPT-SEED-2, -3 ... that does not exist or is empty."""
+    words = re.sub(r"[\W_]+", "-", config.prompt.lower())[:40].strip("-")
+    name = f"{words or 'run'}-{config.seed}"
+    tried = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in count(1))
+    return next(folder for folder in tried if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())))
+
+
+def _settings_of(args: Generate) -> DreamConfig:
+    """The settings of the run to continue."""
+    default = Generate(config=PRESETS[DEFAULT_PRESET])
+    allowed = replace(default, resume=args.resume, checkpoint_every=args.checkpoint_every, dry_run=args.dry_run)
+    if args != allowed:
+        raise InvalidInput(
+            "a run continues with its own settings.", setting="resume",
+            advice="Omit the prompt and every flag but `checkpoint_every`.",
+        )  # fmt: skip
+    assert args.resume is not None, "asked for by its caller"
+    check_name(args.resume)
+    return read_config(args.resume)
 
 
 def _preset_name(arguments: Sequence[str]) -> str:

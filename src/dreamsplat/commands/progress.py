@@ -2,78 +2,91 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dreamsplat.runs.execute import Report
-from dreamsplat.types import Step
+from dreamsplat.runs import Event, Stepped
 
-STAGES = {"lift": "lift to Gaussians", "distil": "distil"}
-"""What each stage is called."""
 LINE_SECONDS = 5.0
 """Between two plain lines."""
 
+_STAGES = {"lift": "lift to Gaussians", "distil": "distil"}
+_Show = Callable[[Event], None]
+
 
 @contextmanager
-def show_progress(console: Console | None = None) -> Iterator[Report]:
-    """Lend a function that shows each step it is called with, on stderr."""
+def show_progress(console: Console | None = None) -> Iterator[_Show]:
+    """Lend a function that shows each event of a run, on stderr."""
     console = console or Console(stderr=True)
     if console.is_terminal:
-        with _live_bar(console) as report:
-            yield report
+        with _live_bar(console) as show:
+            yield show
     else:
         yield _plain_lines(console)
 
 
-class _Pace:
-    """Steps per second and seconds left, from the first optimisation step on."""
-
-    def __init__(self) -> None:
-        self._start: tuple[int, float] | None = None  # of the first step seen, which is late in a resumed run
-
-    def describe(self, step: Step) -> str:
-        if step.stage != "distil" or self._start is None:
-            # In a resumed run the first step seen is a late one, and it is that step's end.
-            self._start = (step.index, time.monotonic())
-            return f"{len(step.gaussians):,} Gaussians"
-        index, moment = self._start
-        per_second = (step.index - index) / max(time.monotonic() - moment, 1e-9)
-        left = (step.total - step.index) / max(per_second, 1e-9)
-        return f"{per_second:.1f} steps/s, {left:.0f} s left, {len(step.gaussians):,} Gaussians"
-
-
 @contextmanager
-def _live_bar(console: Console) -> Iterator[Report]:
+def _live_bar(console: Console) -> Iterator[_Show]:
     pace = _Pace()
     columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}")]
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task("models and 3D prior", total=None, numbers="")
 
-        def report(step: Step) -> None:
-            counted = f"step {step.index}/{step.total}, " if step.stage == "distil" else ""
-            numbers = counted + pace.describe(step)
-            bar.update(task, description=STAGES[step.stage], total=step.total, completed=step.index, numbers=numbers)
+        def show(event: Event) -> None:
+            if isinstance(event, Stepped):
+                counted = f"step {event.step}/{event.total}" if event.result.stage == "distil" else ""
+                numbers = _joined(counted, pace.in_words(event), _size(event))
+                description = _STAGES[event.result.stage]
+                bar.update(task, description=description, total=event.total, completed=event.step, numbers=numbers)
 
-        yield report
+        yield show
 
 
-def _plain_lines(console: Console) -> Report:
+def _plain_lines(console: Console) -> _Show:
     pace = _Pace()
     last = -LINE_SECONDS
 
-    def report(step: Step) -> None:
+    def show(event: Event) -> None:
         nonlocal last
-        numbers = pace.describe(step)
-        now = time.monotonic()
-        if step.stage == "distil" and step.index < step.total and now - last < LINE_SECONDS:
+        if not isinstance(event, Stepped):
             return
-        last = now
-        counted = f" step {step.index}/{step.total}" if step.stage == "distil" else ""
+        told, stage = _joined(pace.in_words(event), pace.left_in_words(event), _size(event)), event.result.stage
+        if stage == "distil" and event.step < event.total and event.seconds - last < LINE_SECONDS:
+            return
+        last = event.seconds
+        counted = f" step {event.step}/{event.total}" if stage == "distil" else ""
         with suppress(OSError, SystemExit):  # A log that is full or closed does not stop a run; rich would exit.
-            console.print(f"{STAGES[step.stage]}{counted}: {numbers}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{_STAGES[stage]}{counted}: {told}", highlight=False, markup=False, soft_wrap=True)
 
-    return report
+    return show
+
+
+class _Pace:
+    """Steps per second, from the first optimisation step on that is seen; a late one in a resumed run."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None  # step, seconds
+        self._per_second = 0.0
+
+    def in_words(self, event: Stepped) -> str:
+        if self._first is None or event.result.stage == "lift" or event.step <= self._first[0]:
+            self._first = (event.step, event.seconds)
+            return ""
+        step, seconds = self._first
+        self._per_second = (event.step - step) / max(event.seconds - seconds, 1e-9)
+        return f"{self._per_second:.1f} steps/s"
+
+    def left_in_words(self, event: Stepped) -> str:
+        return f"{(event.total - event.step) / self._per_second:.0f} s left" if self._per_second else ""
+
+
+def _size(event: Stepped) -> str:
+    count = event.result.metrics.get("gaussians")
+    return "" if count is None else f"{count:,.0f} Gaussians"
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(filter(None, parts))

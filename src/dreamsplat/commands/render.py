@@ -13,43 +13,56 @@ import tyro
 from dreamsplat.commands.flags import parse_flags
 from dreamsplat.errors import FileProblem, InvalidInput
 
+_FILMS = (".mp4", ".webp", ".gif")
+_LARGEST_PX, _LARGEST_FILM_PX = 8192, 4096  # The second is `formats.video.LARGEST_SIDE`, which would import torch.
+
 
 @dataclass(frozen=True)
 class Render:
     """Draw a picture (.png) or a turntable film (.mp4, .webp, .gif) of an asset."""
 
     asset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="ASSET")]]
-    """The Gaussians: a .ply, or any other kind of file that `convert` reads."""
+    """The Gaussians: a .ply, or any other format that `dreamsplat convert` reads."""
     out: Path
-    """Where to write: a .png is one picture, an .mp4, .webp or .gif is a turntable."""
+    """Where to write: .png for one picture; .mp4, .webp or .gif for a turntable."""
     azimuth_deg: float = 0.0
-    """Where the camera stands, and where a turntable starts: 0 is before the object's front; grows clockwise seen from
-    above."""
+    """Where the camera stands, and where a turntable starts: 0 is before the object's front; it grows clockwise seen
+    from above."""
     elevation_deg: float = 15.0
     """Height of the camera above the horizon, -90 to 90."""
     distance: float = 3.0
-    """From the camera to the origin, world units; bundled objects fit into the unit ball."""
+    """From the camera to the origin, world units. Objects of the bundled models fit into the unit ball."""
     fov_y_deg: float = 40.0
-    """Vertical field of view of the camera."""
+    """Vertical field of view of the camera, degrees."""
     size: int = 512
-    """Width and height of the picture, px."""
+    """Width and height, px: up to 8192 for a picture, 4096 for a film."""
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Red, green and blue behind the object, each 0 to 1."""
     frames: int = 120
-    """Pictures in a turntable, played at 30 per second."""
+    """Frames in a turntable, played at 30 per second; 1 to 10000."""
 
     def check(self) -> None:
         """Refuse what the cameras do not check themselves. Not in `__post_init__`, whose errors tyro would reword."""
-        if self.out.suffix.lower() not in (".png", ".mp4", ".webp", ".gif"):
-            raise FileProblem(f"{self.out}: unknown kind '{self.out.suffix}'. Write .png, .mp4, .webp or .gif.")
+        suffix = self.out.suffix.lower()
+        if suffix not in (".png", *_FILMS):
+            raise FileProblem(
+                f"{self.out}: unknown format '{self.out.suffix}'.", advice=f"Use .png, {', '.join(_FILMS)}."
+            )
         if not self.out.absolute().parent.is_dir():
-            raise FileProblem(f"{self.out}: there is no folder '{self.out.parent}'. Make it first.")
-        if not (1 <= self.size <= 8192 and 1 <= self.frames <= 10_000):
-            raise InvalidInput(f"size {self.size}, frames {self.frames}: expected 1 to 8192 px and 1 to 10000 frames.")
-        if not all(map(math.isfinite, (self.azimuth_deg, self.elevation_deg, self.distance, self.fov_y_deg))):
-            raise InvalidInput("azimuth, elevation, distance and field of view: expected finite numbers.")
+            raise FileProblem(f"{self.out}: there is no folder '{self.out.parent}'.", advice="Create it first.")
+        largest = _LARGEST_FILM_PX if suffix in _FILMS else _LARGEST_PX
+        if not 1 <= self.size <= largest:
+            what = "film, since players decode no more" if suffix in _FILMS else "picture"
+            raise InvalidInput(f"{self.size}, expected 1 to {largest} px for a {what}.", setting="size")
+        if not 1 <= self.frames <= 10_000:
+            raise InvalidInput(f"{self.frames}, expected 1 to 10000.", setting="frames")
+        for name in ("azimuth_deg", "elevation_deg", "distance", "fov_y_deg"):
+            if not math.isfinite(value := getattr(self, name)):
+                raise InvalidInput(f"{value}, expected a finite number.", setting=name)
         if not all(0 <= channel <= 1 for channel in self.background):
-            raise InvalidInput(f"background {self.background}: expected three numbers from 0 to 1, such as 1 1 1.")
+            raise InvalidInput(
+                f"{self.background}, expected three numbers from 0 to 1, such as 1 1 1.", setting="background"
+            )
 
 
 def render(arguments: Sequence[str]) -> int:
@@ -58,7 +71,7 @@ def render(arguments: Sequence[str]) -> int:
     args.check()
     import torch
 
-    from dreamsplat.assets.draw import draw
+    from dreamsplat.assets.draw import Frames
     from dreamsplat.formats import load
     from dreamsplat.formats.png import write_png
     from dreamsplat.formats.video import write_turntable
@@ -78,8 +91,8 @@ def render(arguments: Sequence[str]) -> int:
         width=args.size,
         height=args.size,
     )
-    images = draw(asset, views.cameras, args.background)
+    frames = Frames(asset, views.cameras, args.background)
     if picture:
-        write_png(images[0], args.out)
-    print(args.out if picture else write_turntable(images, args.out))
+        write_png(next(iter(frames)), args.out)
+    print(args.out if picture else write_turntable(frames, args.out))
     return 0

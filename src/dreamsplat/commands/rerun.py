@@ -13,12 +13,10 @@ from typing import Annotated
 import tyro
 
 from dreamsplat.commands.flags import parse_flags
-from dreamsplat.commands.progress import show_progress
 from dreamsplat.errors import FileProblem
-from dreamsplat.runs import record as records
-from dreamsplat.runs.execute import Stopped, carry_out
-from dreamsplat.runs.folder import open_run
-from dreamsplat.runs.lock import locked
+from dreamsplat.runs import Record, read_config, read_record
+from dreamsplat.runs.folder import ASSET, CHECKPOINTS
+from dreamsplat.runs.record import asset_sha256, differences
 
 
 @dataclass(frozen=True)
@@ -40,30 +38,46 @@ def rerun(arguments: Sequence[str]) -> int:
         0 if the asset has the same bytes, else 1; 130 or 143 if Ctrl-C or SIGTERM stopped it.
     """
     args = parse_flags(Rerun, arguments, "rerun", config=(tyro.conf.FlagCreatePairsOff,))
-    record, config = records.read(args.folder), records.read_config(args.folder)
-    if record["state"] != "done":
+    before, config = read_record(args.folder), read_config(args.folder)
+    _check_repeatable(args.folder, before)
+    out = args.out or args.folder.with_name(f"{args.folder.resolve().name}-rerun")
+    if out.resolve() == args.folder.resolve():
+        raise FileProblem(f"{out}: is the run to be repeated.", advice="Choose another --out.")
+    from dreamsplat.commands.follow import follow, refuse_taken
+
+    refuse_taken(out, args.overwrite)
+    finished, code = follow(out, config, checkpoint_every=before.checkpoint_every)
+    if finished.state == "stopped":
+        print(f"Stopped. To repeat it: dreamsplat rerun {shlex.quote(str(args.folder))} --overwrite", file=sys.stderr)
+        return code
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    return _compare(args.folder, before, out, read_record(out))
+
+
+def _check_repeatable(folder: Path, record: Record) -> None:
+    if record.state != "done":
         raise FileProblem(
-            f"{args.folder}: the run is not finished, so there is nothing to compare with. "
-            f"First: dreamsplat generate --resume {shlex.quote(str(args.folder))}"
+            f"{folder}: the run is not finished, so there is nothing to compare with.",
+            advice=f"First: dreamsplat generate --resume {shlex.quote(str(folder))}",
         )
-    if records.asset_sha256(args.folder) != record["asset_sha256"]:
-        raise FileProblem(f"{args.folder / 'asset.ply'}: is gone, or not what the run made. Put it back to compare.")
-    folder = open_run(args.out or args.folder.with_name(f"{args.folder.resolve().name}-rerun"), args.overwrite)
-    try:
-        with locked(folder.path), show_progress() as report:
-            carry_out(folder, config, report, record["checkpoint_every"])
-    except Stopped as stopped:
-        print(f"stopped. To repeat it: dreamsplat rerun {shlex.quote(str(args.folder))} --overwrite", file=sys.stderr)
-        return stopped.exit_code
-    again = records.read(folder.path)
-    shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
-    if again["asset_sha256"] == record["asset_sha256"]:
-        print(f"identical: {folder.path / 'asset.ply'} has the bytes of {args.folder / 'asset.ply'}.")
+    if record.start_sha256 is not None:
+        raise FileProblem(
+            f"{folder}: the run started from a checkpoint of another run, so its settings alone do not repeat it.",
+            advice="Start it from that checkpoint again.",
+        )
+    if asset_sha256(folder) != record.asset_sha256:
+        raise FileProblem(
+            f"{folder / ASSET}: is gone, or not what the run made.", advice="Restore it, so that it can be compared."
+        )
+
+
+def _compare(folder: Path, before: Record, out: Path, after: Record) -> int:
+    """Say whether two runs have the same asset and, if not, what else differs; returns the exit code."""
+    if after.asset_sha256 == before.asset_sha256:
+        print(f"identical: {out / ASSET} has the bytes of {folder / ASSET}.")
         return 0
-    print(f"different: {folder.path / 'asset.ply'} is not {args.folder / 'asset.ply'}.")
-    before, now = ({name: told.get(name) for name in records.environment()} for told in (record, again))
-    for name in (name for name in before if before[name] != now[name]):
-        print(f"  {name} was {before[name]}, is {now[name]}", file=sys.stderr)
-    if before == now:
-        print("  versions and weights are the same; the processor or its number of threads may differ", file=sys.stderr)
+    print(f"different: {out / ASSET} is not {folder / ASSET}.")
+    same = "versions, models and files are the same; the processor or its number of threads may differ"
+    for line in differences(before, after) or [same]:
+        print(f"  {line}", file=sys.stderr)
     return 1

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from dreamsplat.commands.flags import parse_flags
-from dreamsplat.runs.summary import describe, find_runs
+from dreamsplat.runs import find_runs, summarise
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Runs:
 def runs(arguments: Sequence[str]) -> int:
     """Print the runs of a folder, the newest last."""
     args = parse_flags(Runs, arguments, "runs", config=(tyro.conf.FlagCreatePairsOff,))
-    found = sorted(map(describe, find_runs(args.folder)), key=lambda run: run["written"])
+    found = sorted(map(summarise, find_runs(args.folder)), key=lambda run: run.written)
     if args.json:
-        print("\n".join(json.dumps(run) for run in found))
+        print("\n".join(json.dumps(asdict(run), default=str) for run in found))
         return 0
     if not found:
-        print(f"no runs in {args.folder}; `dreamsplat generate PROMPT --out {args.folder / 'NAME'}` makes one.")
+        print(f"No runs in {args.folder}. To make one: dreamsplat generate PROMPT --out {args.folder / 'NAME'}")
         return 0
     table = [("FOLDER", "STATE", "STEPS", "SECONDS", "PROMPT", "PICTURE")]
     table += [
-        (run["folder"], run["state"], f"{run['step']}/{run['steps']}", f"{run['seconds']:.0f}", run["prompt"],
-         run["picture"] or "-")
+        (str(run.folder), run.state, f"{run.step}/{run.steps}", f"{run.seconds:.0f}", run.prompt,
+         str(run.picture or "-"))
         for run in found
     ]  # fmt: skip
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]

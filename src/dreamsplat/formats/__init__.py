@@ -1,17 +1,19 @@
 """Saving and loading Gaussians; the file's suffix chooses the format from `FORMATS`.
 
-To add a format, write a module with `write(gaussians, path)` and `read(path)`, and add its line to `FORMATS`.
+To add a format, write a module with `write(gaussians, path)` and `read(path)`, describe it below, and add its line to
+`registry.py`; or register it from a package of your own (docs/extending.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 import torch
 
+from dreamsplat import registry
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import read_start
 from dreamsplat.formats import compressed_ply, glb, html, ply, sog, splat, spz
@@ -23,32 +25,31 @@ class Format:
     """One file format for Gaussians."""
 
     name: str
-    """What people call it."""
+    """Its usual name."""
     write: Callable[[Gaussians, Path], None]
-    """Writes the file; replaces an old one in one step."""
+    """Writes the file; replaces an existing one in one step."""
     read: Callable[[Path], Gaussians] | None
-    """Reads it back: float32, on the CPU. None: such a file is written only."""
+    """Reads it back: float32, on the CPU. None if such files are only written."""
 
 
 def _read_any_ply(path: Path) -> Gaussians:
-    """A standard PLY, or a compressed one under that name, as other programs write them."""
+    """A standard PLY, or a compressed one, to which other programs give the same suffix."""
     return compressed_ply.read(path) if compressed_ply.is_compressed(read_start(path)) else ply.read(path)
 
 
-FORMATS: dict[str, Format] = {
-    ".ply": Format("standard 3D Gaussian splatting PLY", ply.write, _read_any_ply),
-    ".compressed.ply": Format("PlayCanvas' compressed PLY", compressed_ply.write, compressed_ply.read),
-    ".glb": Format("glTF with KHR_gaussian_splatting", glb.write, glb.read),
-    ".html": Format("a page that shows the asset", html.write, None),
-    ".sog": Format("PlayCanvas' SOG", sog.write, sog.read),
-    ".splat": Format("web viewers' .splat", splat.write, splat.read),
-    ".spz": Format("Niantic's .spz", spz.write, spz.read),
-}
-"""End of a file's name, in lower case and with its dot -> format. The longest that fits is taken."""
+PLY = Format("standard 3D Gaussian splatting PLY", ply.write, _read_any_ply)
+COMPRESSED_PLY = Format("PlayCanvas' compressed PLY", compressed_ply.write, compressed_ply.read)
+GLB = Format("glTF with KHR_gaussian_splatting", glb.write, glb.read)
+HTML = Format("a page that shows the asset", html.write, None)
+SOG = Format("PlayCanvas' SOG", sog.write, sog.read)
+SPLAT = Format("web viewers' .splat", splat.write, splat.read)
+SPZ = Format("Niantic's .spz", spz.write, spz.read)
+FORMATS: Mapping[str, Format] = registry.members("formats")
+"""Ending of a file's name, in lower case and with its dot -> format. The longest that matches is used."""
 
 
 def save(gaussians: Gaussians, path: str | PathLike[str]) -> None:
-    """Write Gaussians to a file; an old file of that name is replaced in one step.
+    """Write Gaussians to a file; an existing file of that name is replaced in one step.
 
     Args:
         gaussians: finite values, scales > 0, opacities in [0, 1], quaternions of any non-zero length; any device.
@@ -56,7 +57,7 @@ def save(gaussians: Gaussians, path: str | PathLike[str]) -> None:
 
     Raises:
         FileProblem: if the suffix is unknown, or the file cannot be written.
-        InvalidInput: if a value is not finite or out of its range.
+        InvalidInput: if a value is not finite or outside its range.
     """
     path = Path(path)
     chosen = _format_of(path, "saved")
@@ -74,7 +75,7 @@ def load(path: str | PathLike[str]) -> Gaussians:
     chosen = _format_of(path, "loaded")
     known = ", ".join(sorted(end for end in FORMATS if FORMATS[end].read))
     if chosen.read is None:
-        raise FileProblem(f"{path}: {chosen.name} is only written. Read the asset from one of {known}.")
+        raise FileProblem(f"{path}: cannot be read ({chosen.name}).", advice=f"Use the asset as one of {known}.")
     return chosen.read(path)
 
 
@@ -82,7 +83,7 @@ def _format_of(path: Path, verb: str) -> Format:
     ends = [end for end in FORMATS if path.name.lower().endswith(end)]
     if not ends:
         known = ", ".join(sorted(end for end in FORMATS if verb == "saved" or FORMATS[end].read))
-        raise FileProblem(f"{path}: Gaussians cannot be {verb} as '{path.suffix}'. Known suffixes: {known}.")
+        raise FileProblem(f"{path}: Gaussians cannot be {verb} as '{path.suffix}'.", advice=f"Known endings: {known}.")
     return FORMATS[max(ends, key=len)]
 
 
@@ -99,4 +100,4 @@ def _check_values(gaussians: Gaussians) -> None:
         if not bool(holds.all()):
             bad = ~holds.reshape(len(gaussians), -1).all(dim=-1)
             where = f"Gaussian {int(bad.nonzero()[0])}, {int(bad.sum())} in all"
-            raise InvalidInput(f"{complaint} ({where}). Nothing was written; remove those Gaussians first.")
+            raise InvalidInput(f"{complaint} ({where}); nothing was written.", advice="Remove those Gaussians first.")

@@ -1,7 +1,8 @@
 """PLY files of any layout: text or binary in either order, any elements, lists of any lengths.
 
-Turk 1994, "The PLY Polygon File Format". Only what is asked for becomes arrays. Where all records of an element have
-one size they are a table; else a walk from record to record finds where lists lie, and their values are taken at once.
+Turk 1994, "The PLY Polygon File Format". Only the requested properties become arrays. If all records of an element have
+the same size, they are read as a table. Otherwise a walk from record to record locates the lists, and their values are
+gathered in one step.
 """
 
 from __future__ import annotations
@@ -18,25 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamsplat.files.atomic import read_bytes, refuse
+from dreamsplat.formats.ply_header import ORDERS, Element, Header, read_header, singles
 
-Properties = dict[str, tuple[str, str | None]]
-"""Name -> numpy type of its values and, of a list, the type of its length."""
-
-_KINDS = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
-    "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
-    "float32": "f4", "float64": "f8",
-}  # fmt: skip
-_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _STRUCT_CODES = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "f4": "f", "f8": "d"}
-
-
-@dataclass(frozen=True)
-class Element:
-    """What a header says of one kind of record."""
-
-    count: int
-    properties: Properties
 
 
 @dataclass(frozen=True)
@@ -44,23 +29,17 @@ class Column:
     """One property of all records."""
 
     values: NDArray[Any]
-    """[total] the values of one record after those of another."""
+    """[total] the values of all records, one record after another."""
     lengths: NDArray[np.int64]
-    """[count] how many of them each record has: 1, unless the property is a list."""
+    """[count] how many values each record has: 1, unless the property is a list."""
 
 
 @dataclass(frozen=True)
 class Ply:
     """A file, its header understood."""
 
-    path: Path
-    """For messages."""
-    order: str
-    """Byte order as numpy writes it; empty for text."""
-    elements: dict[str, Element]
-    """In the order of the file."""
-    comments: list[list[str]]
-    """The words of each comment."""
+    header: Header
+    """What it says of itself."""
     body: bytes
     """What follows the header."""
 
@@ -69,51 +48,32 @@ class Ply:
         """Read a file.
 
         Raises:
-            FileProblem: if it is missing, no PLY file, or its header is damaged.
+            FileProblem: if it is missing, not a PLY file, or its header is damaged.
         """
         content = read_bytes(path)
-        end = content.find(b"end_header", 0, 1 << 16)
-        newline = content.find(b"\n", end, end + 12)
-        if not content.startswith((b"ply\n", b"ply\r\n")) or end < 0 or newline < 0:
-            refuse(path, "not a PLY file, or its header has no end")
-        order, elements, comments, inside = None, dict[str, Element](), list[list[str]](), Element(0, {})
-        for line in content[:end].decode("ascii", errors="replace").splitlines()[1:]:
-            match line.split():
-                case ["format", kind, "1.0"] if kind in _ORDERS:
-                    order = _ORDERS[kind]
-                case ["element", name, number] if number.isascii() and number.isdigit() and len(number) < 16:
-                    elements[name] = inside = Element(int(number), {})
-                case ["property", "list", length, kind, name] if elements and {length, kind} <= _KINDS.keys():
-                    inside.properties[name] = (_KINDS[kind], _KINDS[length])
-                case ["property", kind, name] if elements and kind in _KINDS:
-                    inside.properties[name] = (_KINDS[kind], None)
-                case ["comment", *words]:
-                    comments.append(words)
-                case ["obj_info", *_] | []:
-                    pass
-                case words:
-                    refuse(path, f"its header has an unknown line {' '.join(words)[:60]!r}")
-        if order is None:
-            refuse(path, "its header names no format")
-        return cls(path, order, elements, comments, content[newline + 1 :])
+        header = read_header(path, content)
+        if header.format not in ORDERS:
+            found = repr(header.format[:60]) if header.format else "no format line"
+            refuse(path, f"{found}, expected one of {', '.join(ORDERS)}", "Export it again.")
+        return cls(header, content[header.size :])
+
+    @property
+    def order(self) -> str:
+        """Byte order as numpy writes it; empty for text."""
+        return ORDERS[self.header.format]
 
     def columns(self, wanted: dict[str, tuple[str, ...]]) -> dict[str, dict[str, Column]]:
-        """The properties asked for, by element and name, as far as the header declares them.
+        """The requested properties by element and name, as far as the header declares them.
 
         Raises:
-            FileProblem: if the file ends too early, or what it says cannot be.
+            FileProblem: if the file ends too early or is damaged.
         """
         data = _Words(self) if not self.order else _Bytes(self)
         at, found = 0, dict[str, dict[str, Column]]()
-        for name, element in self.elements.items():
+        for name, element in self.header.elements.items():
             names = [n for n in wanted.get(name, ()) if n in element.properties]
-            found[name], at = _read_element(self.path, data, element, names, at)
+            found[name], at = _read_element(self.header.path, data, element, names, at)
         return found
-
-
-def singles(properties: Properties) -> set[str]:
-    """The properties that are no lists."""
-    return {name for name, (_, length_kind) in properties.items() if length_kind is None}
 
 
 class _Bytes:
@@ -127,7 +87,7 @@ class _Bytes:
         return int(kind[1])
 
     def length_reader(self, kind: str) -> Callable[[int], float]:
-        """A function that gives the number at a place; it raises IndexError or struct.error behind the end."""
+        """A function that reads the number at a place; it raises IndexError or struct.error past the end."""
         if kind == "u1":
             return self.content.__getitem__
         unpack = struct.Struct(self.order + _STRUCT_CODES[kind]).unpack_from
@@ -144,18 +104,19 @@ class _Bytes:
 
 
 class _Words:
-    """A body of text as float64, one number a word; places are counted in words."""
+    """A text body as float64, one number per word; places are counted in words."""
 
     def __init__(self, ply: Ply) -> None:
-        least = sum(element.count * len(element.properties) for element in ply.elements.values())
+        path, elements = ply.header.path, ply.header.elements.values()
+        least = sum(element.count * len(element.properties) for element in elements)
         if least > len(ply.body) // 2 + 1:
-            refuse(ply.path, f"truncated: its header promises {least} numbers or more")
+            refuse(path, f"truncated: its header promises {least} numbers or more")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # numpy warns, and stops, at a word that is no number.
+                warnings.simplefilter("error")  # numpy warns, and stops, at a word that is not a number.
                 self.words = np.fromstring(ply.body.decode("ascii", errors="replace"), sep=" ")
         except (ValueError, DeprecationWarning):
-            refuse(ply.path, "a word after its header is no number")
+            refuse(path, "a word after its header is not a number")
         self.end = len(self.words)
 
     def size(self, kind: str) -> int:
@@ -174,7 +135,7 @@ class _Words:
 def _read_element(
     path: Path, data: _Bytes | _Words, element: Element, names: list[str], at: int
 ) -> tuple[dict[str, Column], int]:
-    """The properties asked for, and where the element ends."""
+    """The requested properties, and where the element ends."""
     if element.count == 0 or not element.properties:
         return {name: Column(np.empty(0), np.empty(0, np.int64)) for name in names}, at
     lists = element.properties.keys() - singles(element.properties)
@@ -207,7 +168,7 @@ _Spans = dict[str, tuple["array[int]", "array[int]"]]  # Name -> where its value
 def _walk(
     path: Path, data: _Bytes | _Words, element: Element, names: list[str], at: int, count: int
 ) -> tuple[_Spans, int]:
-    """Where `count` records have their lists and the other properties asked for, and where the last record ends."""
+    """Where `count` records keep their lists and the other requested properties, and where the last record ends."""
     spans: _Spans = {}
     plan, skip = [], 0
     for name, (kind, length_kind) in element.properties.items():
@@ -225,12 +186,12 @@ def _walk(
             length = 1
             if reader is not None:
                 try:
-                    told = reader(at)
+                    stated = reader(at)
                 except (IndexError, struct.error):
                     refuse(path, f"truncated: it ends before the last of {element.count} records")
-                if not 0 <= told <= data.end or told != int(told):
-                    refuse(path, f"a list '{name[:40]}' of length {told:g}; the file is damaged")
-                length = int(told)
+                if not 0 <= stated <= data.end or stated != int(stated):
+                    refuse(path, f"a list '{name[:40]}' of length {stated:g}; the file is damaged")
+                length = int(stated)
             at += length_size
             starts.append(at)
             lengths.append(length)
@@ -242,7 +203,7 @@ def _walk(
 
 
 def _gathered(data: _Bytes | _Words, kind: str, starts: array[int], lengths: array[int]) -> Column:
-    """The values of one property that lies at these places."""
+    """The values of one property, gathered from these places."""
     first, count = np.frombuffer(starts, np.int64), np.frombuffer(lengths, np.int64)
     steps = np.zeros(data.end + 1, np.int8)
     filled = count > 0  # Places do not repeat among these.

@@ -5,20 +5,19 @@ One `vertex` element, binary little-endian, float32, in this order; splat viewer
 | properties | content |
 |---|---|
 | x y z | centre, world units |
-| nx ny nz | zeros, kept because readers expect them |
+| nx ny nz | zeros, written because readers expect them |
 | f_dc_0..2 | degree-0 coefficients of R, G, B: colour = 0.5 + 0.28209479 f_dc |
 | f_rest_0.. | higher coefficients, all of R, then all of G, then all of B: 0, 9, 24 or 45 of them for degree 0 to 3 |
 | opacity | logit |
 | scale_0..2 | natural logarithm of the standard deviations |
 | rot_0..3 | quaternion w x y z, length 1 |
 
-The file names no frame of reference: ours has +z up and the front towards -y.
+The file does not name its axes; ours have +z up and the front towards -y.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,21 +26,15 @@ import torch
 from numpy.typing import NDArray
 
 from dreamsplat.files.atomic import read_bytes, refuse, replacing
+from dreamsplat.formats.ply_header import read_header
 from dreamsplat.types import Gaussians, PointCloud
 
 OPACITY_MARGIN = 1e-6
-"""Opacities are written as logits of values in [margin, 1 - margin]: 0 and 1 have no finite logit, and some readers
-refuse infinities. 1e-6 is far below the 1/255 at which a renderer starts to draw."""
+"""Opacities are clamped to [margin, 1 - margin] before they are written as logits: those of 0 and 1 are infinite, which
+some readers refuse. 1e-6 is far below the 1/255 at which a renderer starts to draw."""
 
 _LOG_SCALE_RANGE = (-87.0, 88.0)  # exp of these is still a normal float32.
-_HEADER_LIMIT = 1 << 16  # bytes; a degree-3 header has about 1,500.
-_BLOCK = 1 << 14  # Gaussians; what is copied at a time stays in the processor's cache.
-_TYPES = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
-    "double": "f8",
-    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4",
-    "float64": "f8",
-}  # fmt: skip
+_BLOCK = 1 << 14  # Gaussians copied at a time, few enough for the processor's cache.
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
@@ -79,7 +72,7 @@ def _table(
 def read(path: Path) -> Gaussians:
     """Read a standard PLY: float32, on the CPU. Extra properties and elements are ignored.
 
-    A logarithm of scale below -87, where exp would give 0, is raised to that; an opacity logit may be infinite.
+    A log-scale below -87, where exp would give 0, is raised to -87; an opacity logit may be infinite.
 
     Raises:
         FileProblem: if the file is missing, not a binary little-endian PLY, truncated, lacks a property, or holds a
@@ -104,7 +97,9 @@ def read(path: Path) -> Gaussians:
         **{f"scale_{axis}": log_scales[:, axis] for axis in range(3)},
         **{f"rot_{part}": quats[:, part] for part in range(4)},
     }
-    with np.errstate(over="ignore", invalid="ignore"):  # What is no float32 becomes infinite or NaN, refused below.
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # Values beyond float32 become infinite or NaN, which is refused below.
         for block in (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK)):
             for name, column in columns.items():
                 column[block] = vertices[name][block]
@@ -113,7 +108,9 @@ def read(path: Path) -> Gaussians:
     _check_every(path, "opacity", ~np.isnan(logits))
     if count and log_scales.max() > _LOG_SCALE_RANGE[1]:
         _refuse(path, f"scale_*: {log_scales.max():.4g} is not the logarithm of a length; expected at most 88")
-    lengths = np.sqrt(np.einsum("ni,ni->n", quats, quats, dtype=np.float64))  # Tiny ones have no square in float32.
+    lengths = np.sqrt(
+        np.einsum("ni,ni->n", quats, quats, dtype=np.float64)
+    )  # The squares of tiny ones underflow in float32.
     if not lengths.all():
         _refuse(path, "rot_*: a quaternion is 0 0 0 0; the file is damaged")
     return Gaussians(
@@ -126,7 +123,7 @@ def read(path: Path) -> Gaussians:
 
 
 def save_points(cloud: PointCloud, path: Path) -> None:
-    """Write a coloured point cloud: x y z float32, red green blue in 0..255 (colours beyond [0, 1] are clamped).
+    """Write a coloured point cloud: x y z as float32; red green blue as 0..255, clamped.
 
     Raises:
         FileProblem: if the file cannot be written.
@@ -155,87 +152,23 @@ def _write_vertices(path: Path, count: int, properties: list[str], tables: Itera
             file.write(table.data)
 
 
-@dataclass(frozen=True)
-class _Element:
-    """What a header says of one element."""
-
-    name: str
-    count: int
-    fields: dict[str, str] = field(default_factory=dict)
-    """Property -> numpy type; "" for a list."""
-
-    def has_lists(self) -> bool:
-        """Whether the records may differ in length."""
-        return "" in self.fields.values()
-
-    def record(self) -> np.dtype:
-        """The layout of each record, where there are no lists."""
-        return np.dtype(list(self.fields.items()))
-
-
 def _read_vertices(path: Path) -> np.ndarray:
-    """The records of the vertex element, one named field per property."""
+    """The records [count] of the vertex element, one named field per property."""
     content = read_bytes(path)
-    if not content.startswith((b"ply\n", b"ply\r\n")):
-        _refuse(path, "not a PLY file: it does not start with 'ply'")
-    end = content.find(b"\nend_header", 0, _HEADER_LIMIT)
-    newline = content.find(b"\n", end + 1, end + 13)
-    if end < 0 or newline < 0:
-        _refuse(path, "not a PLY file: its header has no end")
-    header = content[:end].decode("ascii", errors="replace").splitlines()[1:]
-    before, vertex = _parse_header(path, [line.split() for line in header])
-    start = newline + 1 + sum(element.count * element.record().itemsize for element in before if element.count)
-    needed = vertex.count * vertex.record().itemsize
-    if start + needed > len(content):
-        available = max(len(content) - start, 0)
-        _refuse(
-            path, f"truncated: {vertex.count} vertices need {needed} bytes after the header, the file has {available}"
-        )
-    return np.frombuffer(content, vertex.record(), vertex.count, start)
-
-
-def _parse_header(path: Path, lines: list[list[str]]) -> tuple[list[_Element], _Element]:
-    """The elements before the vertices, none of which has lists, and the vertices."""
-    elements: list[_Element] = []
-    for words in lines:
-        match words:
-            case ["element", name, number]:
-                if not (number.isascii() and number.isdigit()) or len(number) > 18:
-                    _refuse(path, f"{' '.join(words)[:60]!r} does not say how many")
-                elements.append(_Element(name, int(number)))
-            case ["property", "list", _, _, name] if elements:
-                elements[-1].fields[name] = ""
-            case ["property", kind, name] if elements:
-                if kind not in _TYPES or name in elements[-1].fields:
-                    _refuse(path, f"{' '.join(words)[:60]!r} is of an unknown type or occurs twice")
-                elements[-1].fields[name] = "<" + _TYPES[kind]
-            case ["format" | "comment" | "obj_info", *_] | []:
-                pass
-            case _:
-                _refuse(path, f"unknown header line {' '.join(words)[:60]!r}")
-    place = next((i for i, element in enumerate(elements) if element.name == "vertex" and element.fields), None)
-    if place is None:
+    header = read_header(path, content)
+    vertex = header.elements.get("vertex")
+    if vertex is None or not vertex.properties:
         _refuse(path, "its header declares no vertices")
-    before, vertex = elements[:place], elements[place]
-    _refuse_other_content(path, set(vertex.fields))
-    formats = [words[1:] for words in lines if words[:1] == ["format"]]
-    if formats != [["binary_little_endian", "1.0"]]:
-        found = repr(" ".join(formats[0])[:60]) if formats else "no format line"
-        _refuse(path, f"{found}; only binary_little_endian 1.0 can be read", "Convert the file first")
-    if vertex.has_lists():
-        _refuse(path, "vertices with lists cannot be read")
-    if any(element.count and element.has_lists() for element in before):
-        _refuse(path, "an element with lists comes before the vertices", "Export it with the vertices first")
-    return before, vertex
+    _refuse_other_content(path, set(vertex.properties))
+    return header.table(content, "vertex")
 
 
 def _refuse_other_content(path: Path, names: set[str]) -> None:
-    """Say what to do with a PLY that holds something else by intention."""
+    """Refuse a PLY that was never meant to hold Gaussians, and say what to do with it."""
     if "packed_position" in names:
-        _refuse(path, "a compressed PLY", "Give it a name that ends in .compressed.ply")
+        _refuse(path, "a compressed PLY", "Rename it to end in .compressed.ply.")
     if {"x", "y", "z"} <= names and not names & set(_property_names(0)[6:]):
-        use = "To start from it: dreamsplat generate PROMPT --out FOLDER prior3d:points --prior3d.file FILE"
-        _refuse(path, "a point cloud or a mesh, not 3D Gaussians", use)
+        _refuse(path, "a point cloud or a mesh, not 3D Gaussians", "To start a run from it, set `prior3d.file`.")
 
 
 def _check_every(path: Path, name: str, good: NDArray[np.bool_]) -> None:
@@ -245,5 +178,5 @@ def _check_every(path: Path, name: str, good: NDArray[np.bool_]) -> None:
         _refuse(path, f"{name}: a value of Gaussian {row} is NaN or infinite; the file is damaged")
 
 
-def _refuse(path: Path, reason: str, advice: str = "Export it again") -> NoReturn:
-    refuse(path, f"{reason}. {advice}")
+def _refuse(path: Path, reason: str, advice: str = "Export it again.") -> NoReturn:
+    refuse(path, reason, advice)

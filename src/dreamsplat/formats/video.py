@@ -1,56 +1,87 @@
-"""Turntable films: MP4 through the optional package imageio-ffmpeg; animated WebP or GIF without it."""
+"""Turntable films: MP4 through the optional package imageio-ffmpeg; animated WebP or GIF without it.
+
+Frames are encoded as they come, so that memory does not grow with their number.
+"""
 
 from __future__ import annotations
 
 import logging
 import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import GifImagePlugin, Image
 from torch import Tensor
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import replacing
 from dreamsplat.maths.srgb import to_uint8
 
+FILM_SUFFIXES = (".mp4", ".webp", ".gif")
+"""Kinds of film."""
+LARGEST_SIDE = 4096
+"""Width and height that a film may have, px: what decoders of H.264 in browsers and phones can play."""
+
 _WEBP_QUALITY = 85  # Of 100, as photographs are usually stored.
 
 logger = logging.getLogger(__name__)
 
 
-def write_turntable(
-    frames: Tensor,  # [T, H, W, 3] display colours
-    path: Path,
-    frames_per_second: int = 30,
-) -> Path:
-    """Write a film that plays in every browser (H.264, yuv420p) or, for a .webp or .gif, loops for ever.
+class Film(Sized, Iterable[Tensor], Protocol):
+    """T pictures [H, W, 3] of display colours, all of one size: a tensor [T, H, W, 3], or drawn as they are needed."""
 
-    A .webp keeps all colours, at a fraction of the size of a .gif, and shows wherever pictures do.
 
-    Where imageio-ffmpeg is not installed an .mp4 becomes a .gif beside it, which is logged.
+def write_turntable(frames: Film, path: Path, frames_per_second: int = 30) -> Path:
+    """Write a film that plays in every browser (H.264, yuv420p) or, as a .webp or .gif, loops forever.
+
+    A .webp keeps all colours at a fraction of the size of a .gif, and is shown wherever pictures are. Without
+    imageio-ffmpeg an .mp4 becomes a .gif beside it, which is logged. An old film stays until the new one is complete.
 
     Returns:
         The path that was really written.
 
     Raises:
-        InvalidInput: if there are no frames.
+        InvalidInput: if there are no frames, or their sizes differ or are too large.
         FileProblem: if the suffix is not .mp4, .webp or .gif, or the file cannot be written.
     """
-    if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise InvalidInput(f"write_turntable: frames of shape {list(frames.shape)}, expected [T, H, W, 3] with T >= 1.")
-    if path.suffix.lower() not in (".mp4", ".webp", ".gif"):
-        raise FileProblem(f"{path}: films are written as .mp4, .webp or .gif.")
-    pixels = to_uint8(frames)
-    if path.suffix.lower() == ".mp4":
-        if ffmpeg := _find_ffmpeg():
-            _write_mp4(ffmpeg, pixels, path, frames_per_second)
-            return path
+    suffix = path.suffix.lower()
+    if suffix not in FILM_SUFFIXES:
+        raise FileProblem(f"{path}: unknown kind of film.", advice=f"Use {', '.join(FILM_SUFFIXES)}.")
+    if len(frames) == 0:
+        raise InvalidInput("a film of 0 frames, expected at least one.", setting="frames")
+    if suffix == ".mp4" and (ffmpeg := _find_ffmpeg()):
+        _write_mp4(ffmpeg, _pixels(frames), path, frames_per_second)
+        return path
+    if suffix == ".mp4":
         path = path.with_suffix(".gif")
         logger.warning("%s, not .mp4: imageio-ffmpeg is missing (pip install imageio-ffmpeg)", path.name)
-    _write_pictures(pixels, path, frames_per_second)
+    pictures, duration_ms = map(Image.fromarray, _pixels(frames)), round(1000 / frames_per_second)
+    with replacing(path) as temporary:
+        if path.suffix.lower() == ".webp":
+            _write_webp(pictures, len(frames), temporary, duration_ms)
+        else:
+            _write_gif(pictures, temporary, duration_ms)
     return path
+
+
+def _pixels(frames: Film) -> Iterator[NDArray[np.uint8]]:
+    """The frames as bytes [H, W, 3], one after another."""
+    expected = None
+    for index, frame in enumerate(frames):
+        shape = tuple(frame.shape)
+        if len(shape) != 3 or shape[2] != 3 or 0 in shape or shape != (expected or shape):
+            raise InvalidInput(f"frame {index} of shape {list(shape)}, expected [H, W, 3] as for all.")
+        if max(shape) > LARGEST_SIDE:
+            raise InvalidInput(
+                f"a film of {shape[1]} x {shape[0]} px, expected at most {LARGEST_SIDE}: players decode no more.",
+                setting="size",
+            )
+        expected = shape
+        yield to_uint8(frame)
 
 
 def _find_ffmpeg() -> str | None:
@@ -63,37 +94,70 @@ def _find_ffmpeg() -> str | None:
         return None
 
 
-def _write_mp4(ffmpeg: str, pixels: NDArray[np.uint8], path: Path, frames_per_second: int) -> None:
-    _, height, width, _ = pixels.shape
-    # yuv420p stores one colour per 2 x 2 pixels, so sides must be even: the last row or column is repeated.
-    pixels = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    size = f"{width + width % 2}x{height + height % 2}"
-    with replacing(path) as temporary:
-        source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(frames_per_second), "-i", "-"]
-        # faststart puts the index first, so that a browser can play while it loads.
-        target = [
-            "-c:v",
-            "libx264",
-            "-crf",
-            "18",
-            "-pix_fmt",
-            "yuv420p",
-            "-movflags",
-            "+faststart",
-            str(temporary.absolute()),
-        ]  # No name is taken for a flag.
+def _write_mp4(ffmpeg: str, frames: Iterator[NDArray[np.uint8]], path: Path, frames_per_second: int) -> None:
+    first = _even(next(frames))
+    size = f"{first.shape[1]}x{first.shape[0]}"
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(frames_per_second), "-i", "-"]
+    # faststart puts the index first, so that a browser can play while it loads.
+    target = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    with replacing(path) as temporary, tempfile.TemporaryFile() as log:
+        output = str(temporary.absolute())  # Absolute, so that a name with a dash is not taken as a flag.
+        command = [ffmpeg, "-loglevel", "error", "-y", *source, *target, output]
         # Not imageio_ffmpeg.write_frames, which leaves its pipes open.
-        command = [ffmpeg, "-loglevel", "error", "-y", *source, *target]
-        done = subprocess.run(command, input=pixels.tobytes(), capture_output=True, check=False)
-        if done.returncode != 0:
-            reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise FileProblem(f"{path}: cannot be written by ffmpeg ({reason[0]}). Check the folder, or write a .gif.")
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log) as process:
+            assert process.stdin is not None, "it was asked for"
+            try:
+                process.stdin.write(first.tobytes())
+                for frame in frames:
+                    process.stdin.write(_even(frame).tobytes())
+                process.stdin.close()
+            except BrokenPipeError:  # It has ended; the reason is in its log.
+                pass
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            log.seek(0)
+            lines = log.read().decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
+            raise FileProblem(
+                f"{path}: cannot be written by ffmpeg ({lines[-1]}).", advice="Check the folder, or write a .gif."
+            )
 
 
-def _write_pictures(pixels: NDArray[np.uint8], path: Path, frames_per_second: int) -> None:
-    first, *others = (Image.fromarray(frame) for frame in pixels)
-    film = {"save_all": True, "append_images": others, "duration": round(1000 / frames_per_second), "loop": 0}
-    if path.suffix.lower() == ".webp":
-        film |= {"quality": _WEBP_QUALITY, "method": 2}  # Slower methods save a few per cent.
-    with replacing(path) as temporary:
-        first.save(temporary, **film)
+def _even(
+    frame: NDArray[np.uint8],  # [H, W, 3]
+) -> NDArray[np.uint8]:
+    """The frame with even sides, as yuv420p needs: it has one colour per 2 x 2 pixels. Repeats the last row, column."""
+    return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
+
+
+class _Reel(Image.Image):
+    """Pictures that look like an animated file to Pillow, which asks for the next one by seeking it."""
+
+    def __init__(self, pictures: Iterator[Image.Image], count: int) -> None:
+        super().__init__()
+        self._pictures, self.n_frames = pictures, count
+
+    def seek(self, frame: int) -> None:
+        picture = next(self._pictures)
+        self.im, self._mode, self._size = picture.im, picture.mode, picture.size
+
+
+def _write_webp(pictures: Iterator[Image.Image], count: int, path: Path, duration_ms: int) -> None:
+    first, others = next(pictures), [_Reel(pictures, count - 1)] if count > 1 else []
+    with path.open("wb") as file:  # Pillow would leave a file of its own open when it is interrupted.
+        first.save(
+            file, "WEBP", save_all=True, append_images=others, duration=duration_ms, loop=0, quality=_WEBP_QUALITY,
+            method=2,  # Slower methods save a few per cent.
+        )  # fmt: skip
+
+
+def _write_gif(pictures: Iterator[Image.Image], path: Path, duration_ms: int) -> None:
+    """Write frame by frame, each with its own palette: Pillow's writer holds all frames before it writes the first."""
+    with path.open("wb") as file:
+        for index, picture in enumerate(pictures):
+            frame = picture.quantize(256)
+            if index == 0:
+                file.writelines(GifImagePlugin.getheader(frame, info={"loop": 0, "duration": duration_ms})[0])
+            file.writelines(GifImagePlugin.getdata(frame, duration=duration_ms, include_color_table=True))
+        file.write(b";")

@@ -1,4 +1,4 @@
-"""Score distillation: one loss per file; a union of their settings is the registry."""
+"""Score distillation: one loss per file."""
 
 from dreamsplat.guidance.base import AbstractLoss, LossState, guided_denoise
 from dreamsplat.guidance.conditions import Conditions, ViewText, describe, every_prompt
@@ -8,9 +8,6 @@ from dreamsplat.guidance.sds import SDS
 from dreamsplat.guidance.sjc import SJC
 from dreamsplat.guidance.vsd import VSD
 
-Loss = SDS | SJC | CSD | ISM | VSD
-"""Every loss that a config can name."""
-
 __all__ = [
     "CSD",
     "ISM",
@@ -19,7 +16,6 @@ __all__ = [
     "VSD",
     "AbstractLoss",
     "Conditions",
-    "Loss",
     "LossState",
     "ViewText",
     "describe",

@@ -36,8 +36,8 @@ def guided_denoise(
         prior: The 2D model.
         z_noisy: The noisy sample z + sigma n.
         sigma: Noise levels.
-        conditions: What the model is given; with `conditions.avoided`, Perp-Neg (Armandpour et al. 2023, eq. 6): what is
-            to be avoided counts only where it is perpendicular to what is wanted.
+        conditions: What the model is given; with `conditions.avoided`, Perp-Neg (Armandpour et al. 2023, eq. 6): what
+            is to be avoided counts only where it is perpendicular to what is wanted.
         guidance_scale: s.
         rescale: Share, 0 to 1, of the guided estimate that is given the standard deviation of D_pos, against the
             oversaturation of large s (Lin et al. 2023, eq. 15 and 16, applied to the clean estimate).

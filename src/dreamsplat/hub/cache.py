@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dreamsplat.errors import MissingDependency
 from dreamsplat.hub.optional import require
 
 
@@ -29,5 +30,8 @@ def cache_folder() -> Path:
 
 
 def is_offline() -> bool:
-    """Whether HF_HUB_OFFLINE=1 forbids the network."""
-    return require("huggingface_hub.constants", "diffusion").HF_HUB_OFFLINE
+    """Whether HF_HUB_OFFLINE=1 forbids the network; False if the package that would use it is not installed."""
+    try:
+        return require("huggingface_hub.constants", "diffusion").HF_HUB_OFFLINE
+    except MissingDependency:
+        return False

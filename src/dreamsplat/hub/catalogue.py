@@ -1,4 +1,4 @@
-"""The checkpoints that dreamsplat has names for. None is needed: each is used only where a user asks for it."""
+"""The checkpoints that dreamsplat has names for. None is required: each is used only on request."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class KnownModel:
     purpose: str
     """What dreamsplat does with it."""
     licence: str
-    """Name of its licence; read it before you use or share what the model makes."""
+    """Name of its licence; read it before you use or share what the model generates."""
     download_gb: float
     """About how much is fetched, GB."""
     fetched: bool = True
-    """Whether dreamsplat fetches it when it is named; if not, download it yourself and give the file's path."""
+    """Whether dreamsplat fetches it when a setting names it; if not, download it and give the path of the file."""
 
 
 KNOWN_MODELS: tuple[KnownModel, ...] = (

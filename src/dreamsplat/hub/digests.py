@@ -29,6 +29,11 @@ def _sha256(file: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
+def file_sources(*paths: Path) -> dict[str, str]:
+    """Sources of files that a setting names, for `AbstractImagePriorSpec.sources`: file name -> SHA-256."""
+    return {path.name: file_sha256(path) for path in paths}
+
+
 def model_sources(model: str, folder: Path, files: Sequence[str]) -> dict[str, str]:
     """Sources of a checkpoint, for `AbstractImagePriorSpec.sources`.
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from dreamsplat.errors import DreamsplatError, FileProblem
 from dreamsplat.hub.cache import cache_folder, cached, is_offline, missing_files
 
+NOT_A_MODEL = 'no such folder, and not a hub id "owner/name" either. Give one of the two.'
+"""The reason for refusing a name that cannot be a model."""
 PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
 """Suffixes of pickled weights, which can run code when they are read."""
 
@@ -20,7 +22,7 @@ def explained(model: str, revision: str | None = None, files: Sequence[str] = ()
     Args:
         model: A folder, or a hub id "owner/name".
         revision: Branch, tag or commit of the hub id.
-        files: Glob patterns of what is read; with a model that is not in the cache, they are named as missing.
+        files: Glob patterns of what is read, named as missing if the model is not in the cache.
 
     Raises:
         FileProblem: instead of every OSError, wrong shape, broken file and unknown repository.
@@ -76,7 +78,7 @@ def _reason(problem: Exception, model: str, revision: str | None, files: Sequenc
         return any(issubclass(kind, classes) for kind in kinds)
 
     if among(errors.HFValidationError):
-        return 'no such folder, and not a hub id "owner/name" either. Give one of the two.'
+        return NOT_A_MODEL
     if among(errors.GatedRepoError):
         return f"closed until its terms are accepted at https://huggingface.co/{model}; then run `hf auth login`."
     if among(errors.RepositoryNotFoundError):

@@ -6,16 +6,19 @@ file asked for; from there on nothing touches the network.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.hub.cache import cached, missing_files
-from dreamsplat.hub.explain import explained, is_unreachable, why_missing
+from dreamsplat.hub.cache import cached, is_offline, missing_files
+from dreamsplat.hub.explain import NOT_A_MODEL, explained, is_unreachable, why_missing
 from dreamsplat.hub.optional import require
 
 OTHER_COPIES = ("*.fp16.*", "*.non_ema.*")
 """Further copies of the weights, which repositories often hold beside the ones that are read."""
+
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def local_folder(
@@ -45,6 +48,19 @@ def local_folder(
     if missing:
         raise FileProblem(why_missing(model, revision, folder, missing))
     return folder
+
+
+def check_available(model: str, revision: str | None, files: Sequence[str]) -> None:
+    """Refuse a model that is certainly not available; nothing is fetched.
+
+    Raises:
+        FileProblem: for a folder that lacks files, for what is neither a folder nor a hub id, and, while the network is
+            forbidden, for what is not in the cache.
+    """
+    if Path(model).expanduser().is_dir() or is_offline():
+        local_folder(model, revision, files)
+    elif not _HUB_ID.fullmatch(model):
+        raise FileProblem(f"{model}: {NOT_A_MODEL}")
 
 
 def first_available(models: Sequence[str], revision: str | None, files: Sequence[str]) -> tuple[str, Path]:

@@ -1,11 +1,5 @@
-"""Meshes of Gaussians: a closed surface with a colour at each vertex, and the files that hold it."""
+"""Meshes: a closed, coloured surface of an asset, files that hold one, and reading the meshes of others."""
 
-from dreamsplat.mesh.bake import BakeSettings
-from dreamsplat.mesh.build import MeshSettings, mesh_of
-from dreamsplat.mesh.files import MESH_WRITERS, write_glb, write_obj
-from dreamsplat.mesh.surface import SurfaceSettings
-from dreamsplat.mesh.triangles import Mesh
+import lazy_loader
 
-__all__ = [
-    "MESH_WRITERS", "BakeSettings", "Mesh", "MeshSettings", "SurfaceSettings", "mesh_of", "write_glb", "write_obj"
-]  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

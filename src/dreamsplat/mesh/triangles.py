@@ -35,21 +35,12 @@ def vertex_normals(
     vertices: Tensor,  # [V, 3]
     faces: Tensor,  # [F, 3]
 ) -> Tensor:
-    """Outward normals [V, 3] of length 1: the mean of the triangles around each vertex, weighted by their area.
+    """Outward normals [V, 3] of length 1: the mean over the triangles around each vertex, weighted by area.
 
-    A vertex of no triangle, or of triangles without area, gets the normal +z.
+    A vertex without triangles, or whose triangles have no area, gets the normal +z.
     """
     a, b, c = vertices[faces].unbind(dim=1)
     across = torch.linalg.cross(b - a, c - a)  # twice the area long
     sums = torch.zeros_like(vertices).index_add(0, faces.flatten(), across.repeat_interleave(3, dim=0))
     flat = sums.norm(dim=1, keepdim=True) <= torch.finfo(sums.dtype).tiny
     return normalize(torch.where(flat, sums.new_tensor([0.0, 0.0, 1.0]), sums), dim=1, eps=0)
-
-
-def enclosed_volume(
-    vertices: Tensor,  # [V, 3]
-    faces: Tensor,  # [F, 3]
-) -> Tensor:
-    """The volume [] inside a closed mesh, by the divergence theorem; negative if its triangles face inward."""
-    a, b, c = vertices[faces].unbind(dim=1)
-    return (a * torch.linalg.cross(b, c)).sum() / 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +15,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class AbstractTimes(ABC):
+    """A rule for which noise levels are visited when: a frozen dataclass."""
+
+    @abstractmethod
+    def draw(self, step: int, steps: int, count: int, generator: torch.Generator) -> Tensor:
+        """Diffusion times [count], in (0, 1], for one of `steps` steps: fractions of the training schedule."""
+
+
 @dataclass(frozen=True)
-class Times:
+class Times(AbstractTimes):
     """Diffusion times, as fractions of the training schedule. Defaults: the official code (method.md 3.1)."""
 
     early: tuple[float, float] = (0.02, 0.98)
@@ -41,7 +50,7 @@ class Times:
 
 
 @dataclass(frozen=True)
-class AnnealedTimes:
+class AnnealedTimes(AbstractTimes):
     """Diffusion times whose greatest falls over the whole run: coarse form first, detail last, without a jump."""
 
     least: float = 0.02
@@ -71,10 +80,6 @@ class AnnealedTimes:
         import torch
 
         return self.least + (self.greatest(step, steps) - self.least) * torch.rand(count, generator=generator)
-
-
-NoiseTimes = Times | AnnealedTimes
-"""Every rule for which noise levels are visited when."""
 
 
 @dataclass(frozen=True)

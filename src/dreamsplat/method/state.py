@@ -56,8 +56,9 @@ class Optimisation:
         # Scalars are counters, which belong on the CPU.
         here = {name: tensor.to(self.device) if tensor.dim() else tensor.cpu() for name, tensor in snapshot.items()}
         self.representation = self.config.representation.restore(group_of(here, "representation"))
-        if self.learned is not None:
-            self.learned.load_state_tensors(group_of(here, "learned"))
+        learned = group_of(here, "learned")
+        if self.learned is not None and learned:  # A branch may have a loss that learns where its origin had none.
+            self.learned.load_state_tensors(learned)
         self.step, self.views = int(snapshot["step"]), int(snapshot["views"])
         self.generator.set_state(snapshot["generator"].cpu())
 

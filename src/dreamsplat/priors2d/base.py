@@ -32,16 +32,16 @@ class AbstractImagePriorSpec(ABC):
             MissingDependency: if a package is not installed.
         """
 
-    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most priors take every run)
-        """Refuse what this prior cannot do in a run, from the settings alone: nothing is loaded.
+    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most priors allow every run)
+        """Refuse what this prior cannot do in a run, from settings, names and headers of files: no model is loaded.
 
         Raises:
             InvalidInput: naming the setting.
-            FileProblem: if a file that the settings name is missing.
+            FileProblem: if a file or a model that the settings name is missing.
         """
 
     def sources(self) -> dict[str, str]:
-        """What the model is made of, for the record of a run: name -> hash of a file, or commit of a repository.
+        """What the model is made of, for the record of a run: file or hub id -> SHA-256 or commit, in a fixed order.
 
         Asked once the model is loaded, so everything it needs is on this machine.
         """
@@ -53,17 +53,16 @@ class AbstractImagePriorSpec(ABC):
         Raises:
             InvalidInput: if this prior has nothing to choose.
         """
-        raise InvalidInput(f"vram: {type(self).__name__} needs no fitting. Omit it.")
+        raise InvalidInput(
+            f"{type(self).__name__} has no settings that save memory.", setting="vram", advice="Omit `vram`."
+        )
 
 
 class AbstractImagePrior(ABC):
     """A 2D diffusion model as score distillation sees it. Letters: C images; c, h, w its latent (or pixel) shape."""
 
-    resolution: int
-    """Height and width of the pictures that the model knows, px."""
-
     def prepare(self, prompts: list[str]) -> None:  # noqa: B027  (most priors have nothing to prepare)
-        """Be ready to embed these prompts and no others. Called once, so that a text encoder may be freed."""
+        """Prepare to embed these prompts and no others. Called once, so that a text encoder may be freed."""
 
     @abstractmethod
     def encode(
@@ -76,16 +75,16 @@ class AbstractImagePrior(ABC):
 
         Args:
             rendering: What to encode.
-            progress: Share of the run that is done, 0 to 1, for a prior that begins with a cheaper encoder.
-            generator: For encoders whose sample is random; None takes the mean.
+            progress: Share of the run that is done, 0 to 1, for a prior that starts with a cheaper encoder.
+            generator: For encoders with a random sample; None takes the mean.
 
         Raises:
-            InvalidInput: for renderings of a size that the prior cannot take.
+            InvalidInput: for renderings of a size that the prior does not accept.
         """
 
     @abstractmethod
     def embed(self, prompts: list[str], views: Views) -> Tensor:
-        """Conditions [C, ...] for one prompt per view; "" asks for the unconditional estimate."""
+        """Conditions [C, ...] of one prompt per view; "" is for the unconditional estimate."""
 
     @abstractmethod
     def denoise(
@@ -103,9 +102,9 @@ class AbstractImagePrior(ABC):
             InvalidInput: if this prior has none.
         """
         raise InvalidInput(
-            f"loss: VSD trains a LoRA, which {type(self).__name__.strip('_')} has none of. "
-            "Add prior2d:stable-diffusion, or take another loss."
-        )
+            "it trains a variant of the 2D prior, which this prior does not have.",
+            setting="loss", advice="Use another `loss`, or Stable Diffusion as `prior2d`.",
+        )  # fmt: skip
 
 
 class AbstractParticles(ABC):
@@ -132,8 +131,8 @@ class AbstractParticles(ABC):
 
     @abstractmethod
     def state_tensors(self) -> dict[str, Tensor]:
-        """Weights and optimiser state, for a checkpoint."""
+        """Weights and optimiser state, for a checkpoint. Later steps do not change these tensors."""
 
     @abstractmethod
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from `state_tensors`."""
+        """Continue from `state_tensors`."""

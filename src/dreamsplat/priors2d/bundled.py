@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dreamsplat.errors import InvalidInput
+from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.hub.digests import file_sources
+from dreamsplat.maths.ranges import check_choice
 from dreamsplat.priors2d.base import AbstractImagePriorSpec
 from dreamsplat.world.camera_range import WORLD_FOV_Y_DEG
+from dreamsplat.world.header import IMAGE_WEIGHTS, read_sizes
 from dreamsplat.world.language.captions import parse_caption
 
 if TYPE_CHECKING:
@@ -31,17 +34,33 @@ class BundledImagePrior(AbstractImagePriorSpec):
     weights: Path | None = None
     """A weights file of `dreamsplat train-world image`; None takes the one in the package."""
 
+    def __post_init__(self) -> None:
+        """Check the choice."""
+        check_choice("prior2d.view", self.view, ViewConditioning)
+
     def check(self, config: DreamConfig) -> None:
         """See `AbstractImagePriorSpec.check`."""
         check_world_run(config)
         check_field_of_view(config.cameras.fov_y_deg)
+        resolution = read_sizes(self._weights).get("resolution")
+        if resolution is None:
+            raise FileProblem(f"{self.weights}: not the weights of a 2D model.", setting="prior2d.weights")
+        check_render_size(config.render_size, resolution)
 
     def load(self, device: torch.device) -> AbstractImagePrior:
         """The model on a device."""
         from dreamsplat.priors2d.bundled_model import Bundled
-        from dreamsplat.world.bundle import IMAGE_WEIGHTS, read_image_model
+        from dreamsplat.world.bundle import read_image_model
 
-        return Bundled(read_image_model(self.weights or IMAGE_WEIGHTS).to(device), self.view, device)
+        return Bundled(read_image_model(self._weights).to(device), self.view, device)
+
+    def sources(self) -> dict[str, str]:
+        """See `AbstractImagePriorSpec.sources`."""
+        return file_sources(self._weights)
+
+    @property
+    def _weights(self) -> Path:
+        return self.weights or IMAGE_WEIGHTS
 
 
 def check_world_run(config: DreamConfig) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dreamsplat.maths.ranges import check_range
 from dreamsplat.priors2d.base import AbstractImagePriorSpec
-from dreamsplat.priors2d.bundled import check_world_run
+from dreamsplat.priors2d.bundled import check_render_size, check_world_run
 
 if TYPE_CHECKING:
     import torch
@@ -29,9 +30,16 @@ class PerfectTeacher(AbstractImagePriorSpec):
     seed: int = 1_000_003
     """Seed of its objects."""
 
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_range("prior2d.instances", self.instances, 1, 10_000)
+        check_range("prior2d.resolution", self.resolution, 1, 8192)
+        check_range("prior2d.seed", self.seed, 0, 2**63 - 1)
+
     def check(self, config: DreamConfig) -> None:
         """See `AbstractImagePriorSpec.check`."""
         check_world_run(config)
+        check_render_size(config.render_size, self.resolution)
 
     def load(self, device: torch.device) -> AbstractImagePrior:
         """The teacher; it works on the CPU, where its pictures are drawn."""

@@ -23,8 +23,8 @@ class AbstractCloudPriorSpec(ABC):
     def load(self, device: torch.device) -> AbstractCloudPrior:
         """The model on a device; errors as `AbstractImagePriorSpec.load`."""
 
-    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most priors take every run)
-        """Refuse what this prior cannot do in a run, from the settings alone; see `AbstractImagePriorSpec.check`."""
+    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most priors allow every run)
+        """Refuse what this prior cannot do in a run; see `AbstractImagePriorSpec.check`."""
 
     def from_picture(self, image: Path) -> AbstractCloudPriorSpec:
         """The same prior, started from a picture instead of the prompt.
@@ -37,7 +37,7 @@ class AbstractCloudPriorSpec(ABC):
         )
 
     def sources(self) -> dict[str, str]:
-        """What the model is made of: name -> hash of a file, or commit; see `AbstractImagePriorSpec.sources`."""
+        """What the model is made of; see `AbstractImagePriorSpec.sources`."""
         return {}
 
 
@@ -46,4 +46,4 @@ class AbstractCloudPrior(ABC):
 
     @abstractmethod
     def sample(self, prompt: str, generator: torch.Generator) -> PointCloud:
-        """A coarse, coloured cloud [P, 3] of what the prompt says: +z up, front towards -y, around the origin."""
+        """A coarse, coloured cloud [P, 3] of what the prompt describes: +z up, front towards -y, around the origin."""

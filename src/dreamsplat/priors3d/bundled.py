@@ -7,8 +7,11 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dreamsplat.errors import FileProblem
+from dreamsplat.hub.digests import file_sources
 from dreamsplat.maths.ranges import check_range
 from dreamsplat.priors3d.base import AbstractCloudPriorSpec
+from dreamsplat.world.header import VOLUME_WEIGHTS, read_sizes
 from dreamsplat.world.language.captions import parse_caption
 
 if TYPE_CHECKING:
@@ -40,11 +43,21 @@ class BundledCloudPrior(AbstractCloudPriorSpec):
     def check(self, config: DreamConfig) -> None:
         """See `AbstractCloudPriorSpec.check`."""
         parse_caption(config.prompt)
+        if "latent" not in read_sizes(self._weights):
+            raise FileProblem(f"{self.weights}: not the weights of a 3D model.", setting="prior3d.weights")
 
     def load(self, device: torch.device) -> AbstractCloudPrior:
         """The model on a device."""
         from dreamsplat.priors3d.bundled_model import Bundled
-        from dreamsplat.world.bundle import VOLUME_WEIGHTS, read_volume_model
+        from dreamsplat.world.bundle import read_volume_model
 
-        model, code = read_volume_model(self.weights or VOLUME_WEIGHTS)
+        model, code = read_volume_model(self._weights)
         return Bundled(self, model.to(device), code, device)
+
+    def sources(self) -> dict[str, str]:
+        """See `AbstractCloudPriorSpec.sources`."""
+        return file_sources(self._weights)
+
+    @property
+    def _weights(self) -> Path:
+        return self.weights or VOLUME_WEIGHTS

@@ -15,7 +15,8 @@ from dreamsplat import formats
 from dreamsplat.assets.gaussians import rows, solid_points
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import refuse
-from dreamsplat.formats.any_ply import Column, Ply, Properties, singles
+from dreamsplat.formats.any_ply import Column, Ply
+from dreamsplat.formats.ply_header import Properties, singles
 from dreamsplat.mesh.read import read_mesh
 from dreamsplat.mesh.sample import GREY, Surface, polygon_patch, sample_surface, triangle_areas
 from dreamsplat.priors3d.base import AbstractCloudPrior
@@ -115,13 +116,13 @@ def read_ply(path: Path) -> PointCloud | Surface:
         MissingDependency: if it has a texture, and trimesh is not installed.
     """
     ply = Ply.open(path)
-    kinds = {name: element.properties for name, element in ply.elements.items()}
+    kinds = {name: element.properties for name, element in ply.header.elements.items()}
     properties = kinds.get("vertex", {})
     if not {"x", "y", "z"} <= singles(properties):
         refuse(path, "its header declares no vertices with x, y and z")
     if "f_dc_0" in properties:
         return solid_points(formats.load(path))
-    if any(words[:1] == ["TextureFile"] for words in ply.comments):
+    if any(words[:1] == ["TextureFile"] for words in ply.header.comments):
         return read_mesh(path)
     columns = ply.columns({"vertex": ("x", "y", "z", *_RGB), "face": ("vertex_indices", "vertex_index", *_RGB)})
     vertex, face = columns["vertex"], columns.get("face", {})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import read_start
+from dreamsplat.hub.digests import file_sources
 from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors3d.base import AbstractCloudPriorSpec
 
@@ -41,9 +42,10 @@ class FromFile(AbstractCloudPriorSpec):
     turn_deg: float = 0.0
     """Turn about the vertical axis, counter-clockwise seen from above: 90 brings what faced -x to the front."""
     centre: bool = True
-    """Whether the middle of the bounding box goes to the origin, where cameras look; else the file's origin does."""
+    """Whether the middle of the bounding box, rather than the file's origin, goes where the cameras look."""
     size: float | None = 1.0
-    """Half of the longest side of the bounding box, before `lift.world_scale`; None keeps the file's units."""
+    """Half of the longest side of the bounding box, before `representation.lift.world_scale`; None keeps the units of
+    the file."""
     colour: FileColour = "file"
     """Colours of the file, where it has any, or grey for all points."""
 
@@ -73,6 +75,10 @@ class FromFile(AbstractCloudPriorSpec):
         from dreamsplat.priors3d.cloud_file import CloudFile
 
         return CloudFile(self, device)
+
+    def sources(self) -> dict[str, str]:
+        """See `AbstractCloudPriorSpec.sources`."""
+        return file_sources(self.file)
 
     def _check_file(self) -> None:
         if self.file == Path():

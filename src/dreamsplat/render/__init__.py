@@ -1,18 +1,19 @@
 """Rendering Gaussians to images: one function, several backends with the same semantics.
 
-`reference.py` is the specification; the other backends are faster and agree with it.
+`reference.py` is the specification; the other backends agree with it and are faster.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dreamsplat import registry
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
 from dreamsplat.render import cpu, gsplat, reference, tiled
 from dreamsplat.render.checks import check_form
@@ -23,43 +24,54 @@ __all__ = ["BACKENDS", "Backend", "backend_choice", "render"]
 _log = logging.getLogger(__name__)
 
 
-class Backend(Protocol):
-    """A module that renders."""
+@dataclass(frozen=True)
+class Backend:
+    """One way to render, with the semantics of `reference.py`."""
 
-    def render(
-        self, gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_offsets: Tensor | None
-    ) -> Rendering:
-        """Render; background is [C, 3], screen_offsets is [C, N, 2] px.
+    devices: tuple[str, ...]
+    """The types of device, such as "cuda", that it renders on; none means any."""
+    available: Callable[[], tuple[bool, str]]
+    """Whether it can run here, and why or why not."""
+    render: Callable[[Gaussians, Cameras, Tensor, Tensor | None], Rendering]
+    """Render Gaussians from cameras over a background [C, 3], with screen offsets [C, N, 2] px or None.
 
-        Shapes, dtypes and devices have been checked. Values are the backend's to check, as `checks.check_values` does,
-        so that one which reads every value anyway need not have them read twice.
-        """
-        ...
+    Shapes, dtypes and devices have been checked. Values are for the backend to check, like `checks.check_values`, so
+    that one which reads every value anyway does not read them twice."""
+    tolerance: float = 1e-4
+    """Largest relative L2 error of images and gradients against the reference in float64. A float32 renderer reaches
+    about 1e-6; the rest is room for a pixel that falls on the other side of the 1/255 threshold."""
 
-    def available(self) -> tuple[bool, str]:
-        """Whether it can run here, and why."""
-        ...
+    def runs_on(self, device: torch.device) -> bool:
+        """Whether it renders tensors on such a device."""
+        return not self.devices or device.type in self.devices
 
 
-BACKENDS: dict[str, Backend] = {"cpu": cpu, "gsplat": gsplat, "tiled": tiled, "reference": reference}
-"""Backends by name; add one here."""
-DEVICES = {"cpu": "cpu", "gsplat": "cuda"}
-"""The one type of device that a backend renders on, if it is bound to one."""
+CPU = Backend(("cpu",), cpu.available, cpu.render)
+GSPLAT = Backend(("cuda",), gsplat.available, gsplat.render, gsplat.TOLERANCE)
+TILED = Backend((), tiled.available, tiled.render)
+REFERENCE = Backend((), reference.available, reference.render)
+BACKENDS: Mapping[str, Backend] = registry.members("renderers")
+"""Backends by name."""
 
 
 @functools.cache
 def backend_choice(device: torch.device) -> tuple[str, str]:
-    """The backend that `"auto"` takes for tensors on a device, and the reason. Logs it, once per device.
+    """The backend that `"auto"` uses for tensors on a device, and the reason. Logged once per device.
 
-    The device's own kernel, if it runs; else plain torch in tiles, which is faster than the reference everywhere.
+    It is the first one for this type of device that runs; otherwise plain torch in tiles, which always beats the
+    reference.
     """
-    name = next((name for name, kind in DEVICES.items() if kind == device.type), None)
-    usable, reason = BACKENDS[name].available() if name else (False, f"no faster backend for {device.type}")
-    level = logging.INFO
-    if name is None or not usable:
-        name, level, reason = "tiled", logging.WARNING, f"slow: {reason}"
-    _log.log(level, "Rendering on %s with the backend %r (%s).", device, name, reason)
-    return name, reason
+    reasons = [f"no faster backend for {device.type}"]
+    for name, backend in BACKENDS.items():
+        if backend.devices and backend.runs_on(device):
+            usable, reason = backend.available()
+            if usable:
+                _log.info("Rendering on %s with the backend %r (%s).", device, name, reason)
+                return name, reason
+            reasons.append(reason)
+    slow = f"slow: {'; '.join(reasons[1:] or reasons)}"
+    _log.warning("Rendering on %s with the backend 'tiled' (%s).", device, slow)
+    return "tiled", slow
 
 
 def render(
@@ -73,19 +85,19 @@ def render(
     """Render N Gaussians from C cameras by front-to-back blending. Kerbl et al. 2023, section 6.
 
     Args:
-        gaussians: What to render; float32 or float64. Gradients flow to all five tensors.
+        gaussians: What to render, float32 or float64. Gradients flow to all five tensors.
         cameras: Pinhole cameras. They get no gradient.
         background: Colour behind the Gaussians. Gets a gradient if it is a tensor that requires one.
-        screen_offsets: Added to the projected centres. Zeros that require a gradient measure how the image moves the
-            Gaussians on screen, which densification needs.
+        screen_offsets: Added to the projected centres. Zeros that require a gradient receive the gradient of the image
+            with respect to positions on screen, which densification needs.
         backend: A key of BACKENDS, or `"auto"`, see `backend_choice`.
 
     Returns:
-        Images with the dtype and device of `gaussians.means`; `"cpu"` and `"gsplat"` compute in float32 all the same.
+        Images with the dtype and device of `gaussians.means`; `"cpu"` and `"gsplat"` compute in float32 in any case.
 
     Raises:
         InvalidInput: for shapes, dtypes, devices or values that cannot be rendered.
-        DeviceUnavailable: when the backend asked for cannot run.
+        DeviceUnavailable: if the requested backend cannot run.
     """
     name = backend_choice(gaussians.means.device)[0] if backend == "auto" else backend
     if name not in BACKENDS:
@@ -94,9 +106,9 @@ def render(
         usable, reason = BACKENDS[name].available()
         if not usable:
             raise DeviceUnavailable(f"backend {name!r} cannot run: {reason}")
-        kind = DEVICES.get(name)
-        if kind and gaussians.means.device.type != kind:
-            raise InvalidInput(f"backend {name!r} renders tensors on {kind}, received {gaussians.means.device}.")
+        if not BACKENDS[name].runs_on(gaussians.means.device):
+            devices = " or ".join(BACKENDS[name].devices)
+            raise InvalidInput(f"backend {name!r} renders tensors on {devices}, received {gaussians.means.device}.")
     behind = background if isinstance(background, Tensor) else _colour(background, like=gaussians.means)
     if behind.dim() == 1:
         behind = behind.expand(len(cameras), -1)

@@ -65,11 +65,6 @@ class DensifyPlan:
         if bool(overlap.any()):
             raise InvalidInput(f"DensifyPlan: {int(overlap.sum())} Gaussians in two masks, expected at most one each.")
 
-    @property
-    def result_count(self) -> int:
-        """Number of Gaussians once the plan is applied."""
-        return len(self.clone) + int(self.clone.sum()) + int(self.split.sum()) - int(self.prune.sum())
-
 
 def is_due(step: int, config: DensifyConfig) -> bool:
     """Whether to densify at this step (counted from 0, as the official code does)."""

@@ -16,16 +16,15 @@ from torch import Tensor
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import replacing
+from dreamsplat.runs.folder import CHECKPOINTS
 
-FOLDER = "checkpoints"
-"""Inside the run's folder."""
 KEPT = 2
 """The newest ones that stay: one may be damaged."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """What a file holds."""
 
@@ -38,57 +37,71 @@ class Checkpoint:
     slowed: int
     """How often its learning rates had been halved."""
     config_sha256: str
-    """Of the settings that it was made with, `records.config_sha256`."""
+    """Of the settings that it was made with, `record.config_sha256`."""
 
 
-def write(run: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint and remove all but the newest `KEPT`.
+def write(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint and remove all but the newest `KEPT`; returns its path.
 
     Raises:
         FileProblem: if it cannot be written, as on a full disk; the earlier ones stay as they are.
     """
-    folder = run / FOLDER
-    folder.mkdir(exist_ok=True)
-    path = folder / f"step-{checkpoint.step:07d}.safetensors"
-    told = {f.name: getattr(checkpoint, f.name) for f in fields(Checkpoint) if f.name != "state"}
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    path = folder / CHECKPOINTS / f"step-{checkpoint.step:07d}.safetensors"
+    header = {f.name: getattr(checkpoint, f.name) for f in fields(Checkpoint) if f.name != "state"}
     state = {
         name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in checkpoint.state.items()
     }
-    told["crc32"] = _crc32(state)
+    header["crc32"] = _crc32(state)
     with replacing(path) as temporary:
         try:
-            save_file(state, temporary, metadata={"run": json.dumps(told)})
+            save_file(state, temporary, metadata={"run": json.dumps(header)})
         except safetensors.SafetensorError as error:
             raise OSError(str(error)) from error
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # the name must not outlive the content in a power cut
-    for old in newest_first(run)[KEPT:]:
+    for old in newest_first(folder)[KEPT:]:
         old.unlink(missing_ok=True)
+    return path
 
 
-def read_newest(run: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole, or None if there is none; a damaged one is told of and passed over.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint.
+
+    Raises:
+        FileProblem: if it is missing or damaged.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["run"])
+        state = load_file(path)
+        if _crc32(state) != header.pop("crc32"):
+            raise ValueError("its numbers have changed")
+        return Checkpoint(state, **header)
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise FileProblem(f"{path} is damaged ({str(error).splitlines()[0]}).") from error
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint of a run that is whole, or None if there is none; damaged ones are logged and skipped.
 
     Raises:
         FileProblem: if there are checkpoints, and all are damaged.
     """
-    paths = newest_first(run)
+    paths = newest_first(folder)
     for path in paths:
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                told = json.loads((file.metadata() or {})["run"])
-            state = load_file(path)
-            if _crc32(state) != told.pop("crc32"):
-                raise ValueError("its numbers have changed")
-            return Checkpoint(state, **told)
-        except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            back = "going back to the one before" if path != paths[-1] else "and there is none before"
-            _log.warning("%s is damaged (%s): %s.", path, str(error).splitlines()[0], back)
+            return read_checkpoint(path)
+        except FileProblem as problem:
+            _log.warning("%s %s", problem, "Going back to the one before." if path != paths[-1] else "")
     if paths:
-        raise FileProblem(
-            f"{run / FOLDER}: all checkpoints are damaged. Begin anew: dreamsplat generate ... --overwrite."
-        )
+        raise FileProblem(f"{folder / CHECKPOINTS}: all checkpoints are damaged.", advice="Start the run again.")
     return None
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """The files of a run's checkpoints; folders of such names do not count."""
+    return sorted(filter(Path.is_file, (folder / CHECKPOINTS).glob("step-*.safetensors")), reverse=True)
 
 
 def _crc32(state: dict[str, Tensor]) -> int:
@@ -98,8 +111,3 @@ def _crc32(state: dict[str, Tensor]) -> int:
         content = state[name].reshape(-1).contiguous().view(torch.uint8).numpy().data
         crc = zlib.crc32(content, zlib.crc32(name.encode(), crc))
     return crc
-
-
-def newest_first(run: Path) -> list[Path]:
-    """The files of a run's checkpoints; folders of such names are none."""
-    return sorted(filter(Path.is_file, (run / FOLDER).glob("step-*.safetensors")), reverse=True)

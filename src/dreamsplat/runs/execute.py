@@ -1,192 +1,154 @@
-"""A run from wherever it stands to its end: checkpoints, stopping, going back once when it goes astray."""
+"""A run from wherever it stands to its end, as events: checkpoints, stopping, going back once when it diverges."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from typing import Literal
+
+import torch
 
 from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
 from dreamsplat.errors import Diverged, DreamsplatError, InvalidInput
-from dreamsplat.files.atomic import remove_leftovers
-from dreamsplat.method.state import asset_in
-from dreamsplat.runs import checkpoints, record
+from dreamsplat.runs import checkpoints
 from dreamsplat.runs.checkpoints import Checkpoint
-from dreamsplat.runs.folder import RunFolder
-from dreamsplat.types import Step
+from dreamsplat.runs.events import Event, Failed, Finished, Saved, Started, Stepped, Stop, Warned
+from dreamsplat.runs.folder import CONFIG, Pictures, claimed
+from dreamsplat.runs.record import config_sha256
+from dreamsplat.runs.writer import RunWriter
 
-Report = Callable[[Step], None]
-"""Called with each step."""
-
-_log = logging.getLogger(__name__)
-
-
-class Stopped(Exception):
-    """A signal asked for the end; everything is written."""
-
-    def __init__(self, number: int) -> None:
-        """Keep the signal's number."""
-        super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
+FULL_SIZE = Pictures()
 
 
-def carry_out(
-    folder: RunFolder, config: DreamConfig, report: Report, checkpoint_every: int, resume: bool = False
-) -> list[Path]:
-    """Carry a run to its end, and return what a person wants to open. The lock of the folder must be held.
+def execute(
+    folder: Path,
+    config: DreamConfig,
+    *,
+    stop: Stop | None = None,
+    resume: bool = False,
+    checkpoint_every: int = 50,
+    start: Checkpoint | None = None,
+    pictures: Pictures = FULL_SIZE,
+) -> Generator[Event]:
+    """Carry out a run in a folder, yielding what happens; nothing happens until the first event is asked for.
+
+    Whatever is due is on disk before its event is yielded. The iterator may be closed at any event, by the consumer's
+    own failure too: then the newest step is written and the run can be resumed. The last event is `Finished` or
+    `Failed`; every `DreamsplatError` comes as `Failed`, and only a fault of this package is raised.
 
     Args:
-        folder: Where the run is kept.
+        folder: Where the run is kept; made if need be, and locked meanwhile.
         config: The run.
-        report: Called with each step.
-        checkpoint_every: Steps between checkpoints; there is one after the lift and one at the end too.
-        resume: Go on from the newest checkpoint in the folder, if there is any; else what is there is replaced.
-
-    Raises:
-        Stopped: when SIGINT or SIGTERM came; the step was finished, asset and checkpoint are written.
-        Diverged: if the run goes astray again after it was set back with half the learning rates.
-        DreamsplatError: as of `dream_steps`.
+        stop: Ends the run after its current step, once it is set.
+        resume: Go on from the newest checkpoint in the folder, if there is one. Otherwise an earlier run in the folder
+            is replaced, once this one has made its first step.
+        checkpoint_every: Optimisation steps between checkpoints; there is one at the end too, however the run ends.
+        start: Begin where another run was, with other settings: its prompt, its rates, its steps. What is random
+            goes on from there. A run that has checkpoints of its own is resumed from those.
+        pictures: How large preview and turntable are.
     """
-    for written in (folder.path, folder.path / checkpoints.FOLDER):
-        remove_leftovers(written)
-    checkpoint = _newest_checkpoint(folder, config) if resume else None
-    promised = _promise(folder, config, checkpoint_every)
+    writer = RunWriter(folder, config, checkpoint_every, pictures)
+    last: Event
     try:
-        with stop_requests() as stop:
-            while True:
-                try:
-                    _walk(folder, config, checkpoint, report, checkpoint_every, stop)
-                    break
-                except Diverged as error:
-                    checkpoint = _set_back(folder, config, error)
-        paths = folder.finish()
-        record.write(folder.path, config, "done", config.steps, folder.seconds, checkpoint_every)
-        return paths
-    except (Stopped, KeyboardInterrupt):
-        _leave(folder, config, checkpoint_every, "stopped", None)
-        raise
+        with claimed(folder):
+            try:
+                state = yield from _run(writer, start, stop or Stop(), resume)
+                paths = writer.end(state)
+            except BaseException as error:
+                writer.end_after(error)
+                raise
+        last = Finished(*_position(writer), state, paths)
     except DreamsplatError as error:
-        _leave(folder, config, checkpoint_every, "failed", str(error))
-        raise
-    finally:
-        if promised and folder.step is None:  # Nothing came of it, and it was told why.
-            folder.forget()
+        last = Failed(*_position(writer), error)
+    yield last
 
 
-def _newest_checkpoint(folder: RunFolder, config: DreamConfig) -> Checkpoint | None:
-    """Where the run stands; None if it has no checkpoint, which is told if there is a run at all.
+_Running = Generator[Event, None, Literal["done", "stopped"]]
+
+
+def _run(writer: RunWriter, start: Checkpoint | None, stop: Stop, resume: bool) -> _Running:
+    if writer.record.checkpoint_every < 1:
+        raise InvalidInput(f"{writer.record.checkpoint_every}, expected at least 1 step.", setting="checkpoint_every")
+    again = resume and (writer.path / CONFIG).exists()
+    checkpoint = _newest_checkpoint(writer) if resume else None
+    if checkpoint is not None:
+        writer.resume(checkpoint)
+    else:
+        checkpoint = None if start is None else _as_start(start, writer.config)
+        writer.announce(checkpoint, None if start is None else start.config_sha256)
+    yield Started(*_position(writer))
+    if again and checkpoint is None:
+        yield Warned(*_position(writer), f"{writer.path}: there is no checkpoint yet: starting again.")
+    while checkpoint is None or checkpoint.step < writer.config.steps:
+        try:
+            return (yield from _run_steps(writer, checkpoint, stop))
+        except Diverged as error:
+            checkpoint = _roll_back(writer, error)
+            message = f"{error} Going back to step {checkpoint.step} with half the learning rates."
+            yield Warned(*_position(writer), message, error)
+    return "done"
+
+
+def _run_steps(writer: RunWriter, checkpoint: Checkpoint | None, stop: Stop) -> _Running:
+    slowed = 0 if checkpoint is None else checkpoint.slowed
+    config = replace(writer.config, representation=writer.config.representation.slower(0.5**slowed))
+    for step in dream_steps(config, None if checkpoint is None else checkpoint.state):
+        changed = writer.note_sources(lifted=checkpoint is None)
+        written = writer.add(step, slowed)
+        yield Stepped(*_position(writer), step)
+        if written:
+            yield Saved(*_position(writer), tuple(written))
+        for line in changed:
+            yield Warned(*_position(writer), f"{line}: the run cannot be repeated exactly.")
+        if stop.is_set() and step.index < step.total:
+            return "stopped"
+    return "done"
+
+
+def _newest_checkpoint(writer: RunWriter) -> Checkpoint | None:
+    """Where the run stands; None if it has no checkpoint.
 
     Raises:
         InvalidInput: if the settings are not those that it was made with.
     """
-    checkpoint = checkpoints.read_newest(folder.path)
-    if checkpoint is None:
-        if (folder.path / "config.json").exists():
-            _log.warning("%s: it has no checkpoint yet: beginning anew.", folder.path)
-    elif checkpoint.config_sha256 != record.config_sha256(config):
+    checkpoint = checkpoints.newest_checkpoint(writer.path)
+    if checkpoint is not None and checkpoint.config_sha256 != config_sha256(writer.config):
         raise InvalidInput(
-            f"{folder.path / 'config.json'}: these are not the settings that its checkpoints were made with. Put them "
-            "back, or begin a run of its own with the new ones."
+            f"{writer.path / CONFIG}: these are not the settings that its checkpoints were made with.",
+            advice="Restore them, or start another run with the new ones.",
         )
     return checkpoint
 
 
-def _promise(folder: RunFolder, config: DreamConfig, every: int) -> bool:
-    """Write settings and record into a folder that has none, so that a run killed before its first step can go on."""
-    if (folder.path / "config.json").exists():  # Of an earlier run, which stays until this one has something.
-        return False
-    folder.write_config(_as_text(config))
-    record.write(folder.path, config, "running", 0, folder.seconds, every)
-    return True
+def _as_start(start: Checkpoint, config: DreamConfig) -> Checkpoint:
+    """Another run's checkpoint as the first one of a run with this config."""
+    if start.step >= config.steps:
+        raise InvalidInput(
+            f"{config.steps}, but {start.step} steps are done where the run starts.",
+            setting="steps", advice=f"Use more than {start.step}.",
+        )  # fmt: skip
+    views = torch.tensor(config.views)  # A snapshot's own may have been halved, or differ in the other config.
+    return Checkpoint(start.state | {"views": views}, start.step, 0.0, 0, config_sha256(config))
 
 
-def _as_text(config: DreamConfig) -> str:
-    return json.dumps(config.to_json(), indent=2)
-
-
-def _walk(
-    folder: RunFolder, config: DreamConfig, checkpoint: Checkpoint | None, report: Report, every: int, stop: StopRequest
-) -> None:
-    slowed = 0 if checkpoint is None else checkpoint.slowed
-    slower = replace(config, representation=config.representation.slower(0.5**slowed))
-    if checkpoint is not None:
-        folder.rewind(asset_in(checkpoint.state, config), checkpoint.step, config.steps, checkpoint.seconds)
-    for step in dream_steps(slower, None if checkpoint is None else checkpoint.state):
-        if step.stage == "lift":  # Prompt, device and models are good: only now is an earlier run's result given up.
-            folder.start(_as_text(config))
-            record.write(folder.path, config, "running", 0, folder.seconds, every)
-        folder.record(step)
-        report(step)
-        if step.index % every == 0 or step.index == step.total or stop.signal is not None:
-            _keep(folder, config, every, step, slowed)
-        if stop.signal is not None:
-            raise Stopped(stop.signal)
-
-
-def _keep(folder: RunFolder, config: DreamConfig, every: int, step: Step, slowed: int) -> None:
-    settings = record.config_sha256(config)
-    checkpoints.write(folder.path, Checkpoint(step.snapshot, step.index, folder.seconds, slowed, settings))
-    record.write(folder.path, config, "running", step.index, folder.seconds, every)
-
-
-def _set_back(folder: RunFolder, config: DreamConfig, error: Diverged) -> Checkpoint:
+def _roll_back(writer: RunWriter, error: Diverged) -> Checkpoint:
     """The newest checkpoint with half the learning rates; the second time, the error."""
-    checkpoint = checkpoints.read_newest(folder.path)
+    checkpoint = checkpoints.newest_checkpoint(writer.path) if writer.begun else None
     if checkpoint is None:
         raise error
-    folder.rewind(asset_in(checkpoint.state, config), checkpoint.step, config.steps, checkpoint.seconds)
+    writer.resume(checkpoint)
     if checkpoint.slowed:
         raise Diverged(
-            f"{error} It was set back once before; {folder.path} holds step {checkpoint.step}. "
-            "Lower --rates or the guidance scale."
+            f"{error} The run had gone back once before; {writer.path} holds step {checkpoint.step}.",
+            advice="Lower the learning rates or `loss.guidance_scale`.",
         ) from error
-    _log.warning("%s Going back to step %d with half the learning rates.", error, checkpoint.step)
     slower = replace(checkpoint, slowed=1)
-    checkpoints.write(folder.path, slower)
+    writer.write_checkpoint(slower)
     return slower
 
 
-def _leave(folder: RunFolder, config: DreamConfig, every: int, state: record.State, why: str | None) -> None:
-    """Write asset and record, if there is anything."""
-    if folder.refresh(state):
-        assert folder.step is not None, "there is something"
-        record.write(folder.path, config, state, folder.step, folder.seconds, every, why)
-
-
-@dataclass
-class StopRequest:
-    """Whether the end was asked for."""
-
-    signal: int | None = None
-    """The signal's number."""
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM instead of ending at once; a second one ends at once."""
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():  # where signals cannot be handled
-        yield request
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if request.signal is not None:
-            os._exit(128 + number)  # At once, whatever runs: files are whole at any moment.
-        request.signal = number
-        print("stopping after this step; once more stops at once.", file=sys.stderr)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _position(writer: RunWriter) -> tuple[Path, int, int, float]:
+    """The fields that all events have."""
+    return writer.path, writer.step, writer.config.steps, writer.seconds

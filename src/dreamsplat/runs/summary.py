@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.runs import record as records
+from dreamsplat.runs.folder import PREVIEW, RECORD
 from dreamsplat.runs.lock import holder
+from dreamsplat.runs.record import read_record
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in a list."""
+
+    folder: Path
+    """Its folder."""
+    state: str
+    """`record.State`; "died" for a run that was killed, "damaged" where the record cannot be read."""
+    prompt: str = "?"
+    """Its prompt."""
+    step: int = 0
+    """Optimisation steps done."""
+    steps: int = 0
+    """Optimisation steps of the whole run."""
+    seconds: float = 0.0
+    """How long it has taken."""
+    written: str = ""
+    """When it was last heard of, ISO 8601."""
+    why: str | None = None
+    """What went wrong."""
+    picture: Path | None = None
+    """Its preview; None if there is none yet."""
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -19,25 +44,25 @@ def find_runs(folder: Path) -> list[Path]:
     try:
         return list(filter(_is_run, (folder, *sorted(folder.iterdir()))))
     except OSError as error:
-        raise FileProblem(f"{folder}: cannot be listed ({error.strerror}). Choose another folder.") from error
+        raise FileProblem(f"{folder}: cannot be listed ({error.strerror}).", advice="Choose another folder.") from error
+
+
+def summarise(folder: Path) -> Summary:
+    """What a list says of a run."""
+    picture = folder / PREVIEW if (folder / PREVIEW).exists() else None
+    try:
+        record = read_record(folder)
+    except FileProblem as problem:
+        return Summary(folder, "damaged", why=str(problem), picture=picture)
+    died = record.state == "running" and holder(folder) is None
+    return Summary(
+        folder=folder, state="died" if died else record.state, prompt=record.prompt, step=record.step,
+        steps=record.steps, seconds=record.seconds, written=record.written, why=record.why, picture=picture,
+    )  # fmt: skip
 
 
 def _is_run(folder: Path) -> bool:
     try:
-        return (folder / records.NAME).is_file()
-    except OSError:  # A folder of somebody else.
+        return (folder / RECORD).is_file()
+    except OSError:  # A folder that we may not read.
         return False
-
-
-def describe(run: Path) -> dict[str, Any]:
-    """What a list says of a run. A run that says "running", while nobody writes, has died."""
-    picture = run / "preview.png"
-    told = {"folder": str(run), "picture": str(picture) if picture.exists() else None}
-    try:
-        record = records.read(run)
-    except FileProblem as problem:
-        unknown = {"prompt": "?", "step": 0, "steps": 0, "seconds": 0.0, "written": ""}
-        return told | unknown | {"state": "damaged", "why": str(problem)}
-    died = record["state"] == "running" and holder(run) is None
-    names = ("prompt", "step", "steps", "seconds", "written", "why")
-    return told | {name: record[name] for name in names} | {"state": "died" if died else record["state"]}

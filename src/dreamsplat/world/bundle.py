@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import replacing
-from dreamsplat.world.language.vocabulary import check_vocabulary, vocabulary_header
+from dreamsplat.world.header import IMAGE_WEIGHTS, VOLUME_WEIGHTS, WEIGHTS, read_sizes
+from dreamsplat.world.language.vocabulary import vocabulary_header
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser, ImageDenoiserSizes
 from dreamsplat.world.nets.shape_code import ShapeCode
 from dreamsplat.world.nets.shape_denoiser import ShapeDenoiser, ShapeDenoiserSizes
 
-WEIGHTS = Path(__file__).parent / "weights"
-IMAGE_WEIGHTS = WEIGHTS / "image.safetensors"
-VOLUME_WEIGHTS = WEIGHTS / "volume.safetensors"
 _CODE = "code."
-_REMEDY = "Train the model, or reinstall dreamsplat if it is a bundled one."
+_Sizes = TypeVar("_Sizes", ImageDenoiserSizes, ShapeDenoiserSizes)
 _Model = TypeVar("_Model", ImageDenoiser, ShapeDenoiser)
 
 
@@ -51,8 +49,11 @@ def read_image_model(path: Path = IMAGE_WEIGHTS) -> ImageDenoiser:
         FileProblem: if the file is missing, is not such a model, or was trained on another vocabulary.
     """
     tensors, sizes = _read(path)
-    sizes["channels"] = tuple(sizes["channels"])
-    return _fill(ImageDenoiser(ImageDenoiserSizes(**sizes)), tensors, path)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # Networks start from random weights; the caller's randomness must not notice.
+        model = ImageDenoiser(_sizes(ImageDenoiserSizes, sizes, path))
+    return _fill(model, tensors, path)
 
 
 def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[ShapeDenoiser, ShapeCode]:
@@ -60,7 +61,9 @@ def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[ShapeDenoiser, Shape
     tensors, sizes = _read(path)
     code = {k.removeprefix(_CODE): v.float() for k, v in tensors.items() if k.startswith(_CODE)}
     weights = {k: v for k, v in tensors.items() if not k.startswith(_CODE)}
-    return _fill(ShapeDenoiser(ShapeDenoiserSizes(**sizes)), weights, path), ShapeCode(**code)
+    with torch.random.fork_rng(devices=[]):
+        model = ShapeDenoiser(_sizes(ShapeDenoiserSizes, sizes, path))
+    return _fill(model, weights, path), ShapeCode(**code)
 
 
 def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
@@ -87,17 +90,16 @@ def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, object]) ->
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a weights file, and the sizes of its network."""
-    if not path.is_file():
-        raise FileProblem(f"{path}: no such weights file.", advice=_REMEDY)
+    sizes = read_sizes(path)
+    return load_file(path), sizes
+
+
+def _sizes(kind: type[_Sizes], sizes: dict[str, Any], path: Path) -> _Sizes:
+    values: dict[str, Any] = {name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}
     try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata()
-            sizes = json.loads(header["config"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise FileProblem(f"{path}: not a dreamsplat weights file ({error}).", advice=_REMEDY) from error
-    check_vocabulary(path, header)
-    return tensors, sizes
+        return kind(**values)
+    except TypeError as error:
+        raise FileProblem(f"{path}: weights of another network ({error}).") from error
 
 
 def _fill(model: _Model, tensors: dict[str, Tensor], path: Path) -> _Model:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.hub.cache import is_offline
+from dreamsplat.hub.digests import model_sources
+from dreamsplat.hub.fetch import check_available, first_available, local_folder
 from dreamsplat.hub.optional import require
+from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors2d.base import AbstractImagePriorSpec
+from dreamsplat.priors2d.stable_diffusion.checkpoint import FILES, MODELS, TINY_FILES, find_checkpoint
 
 if TYPE_CHECKING:
     import torch
 
+    from dreamsplat.config import DreamConfig
     from dreamsplat.priors2d.base import AbstractImagePrior
 
+MEMORY_GB = (8, 12, 16, 24)
+"""Sizes of GPU memory that there are settings for."""
 Precision = Literal["auto", "fp16", "bf16", "fp32"]
 """Of the networks' weights; auto: fp16 on CUDA; on a processor bf16 if it has instructions for it, else fp32."""
 
@@ -23,13 +32,13 @@ class StableDiffusion(AbstractImagePriorSpec):
     """Settings of Stable Diffusion, of any checkpoint in the format of diffusers."""
 
     model: str | None = None
-    """A folder, or a hub id, which is fetched if it is not in the cache; None takes the first copy of Stable Diffusion
-    2.1 base that can be had."""
+    """A folder, or a hub id, which is fetched if it is not in the cache; None takes the first available copy of Stable
+    Diffusion 2.1 base."""
     revision: str | None = None
     """Branch, tag or commit of the hub id; None takes its main branch."""
     dtype: Precision = "auto"
     """Precision of the weights. The autoencoder of an XL checkpoint stays in fp32 instead of fp16, unless its config
-    says that it bears fp16 (force_upcast: false)."""
+    allows fp16 (force_upcast: false)."""
     resolution: int | None = None
     """Height and width at which renderings are encoded, px; None takes the size that the UNet was trained at."""
     tiny_autoencoder: str | None = None
@@ -41,26 +50,57 @@ class StableDiffusion(AbstractImagePriorSpec):
     channels_last: bool = False
     """Store the weights of convolutions channels last, which some GPUs are faster with."""
     compile: bool = False
-    """Compile the UNet with torch.compile: a minute of waiting, then faster steps."""
+    """Compile the UNet with torch.compile: the first step takes a minute, the others are faster."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if not 0 <= self.tiny_until <= 1:
-            raise InvalidInput(f"tiny-until: {self.tiny_until}, expected a share of the run, 0 to 1.")
-        if self.resolution is not None and self.resolution < 8:
-            raise InvalidInput(f"resolution: {self.resolution} px, expected at least 8.")
+        check_range("prior2d.tiny_until", self.tiny_until, 0, 1)
+        if self.resolution is not None:
+            check_range("prior2d.resolution", self.resolution, 8, 8192)
+        check_choice("prior2d.dtype", self.dtype, Precision)
+
+    def check(self, config: DreamConfig) -> None:
+        """See `AbstractImagePriorSpec.check`."""
+        if self.model is not None:
+            check_available(self.model, self.revision, FILES)
+        elif is_offline():
+            first_available(MODELS, self.revision, FILES)
+        if self.tiny_autoencoder is not None:
+            check_available(self.tiny_autoencoder, None, TINY_FILES)
+
+    def fit_memory(self, config: DreamConfig, gigabytes: int) -> DreamConfig:
+        """See `AbstractImagePriorSpec.fit_memory`; the table is in docs/presets.md."""
+        if gigabytes not in MEMORY_GB:
+            expected = ", ".join(map(str, MEMORY_GB))
+            raise InvalidInput(f"{gigabytes} GB, expected one of {expected}.", setting="vram")
+        if gigabytes == 24:
+            return config
+        prior = dataclasses.replace(self, dtype="fp16", attention_slicing=gigabytes <= 12)
+        if gigabytes == 8:
+            tiny = self.tiny_autoencoder or "madebyollin/taesd"
+            prior = dataclasses.replace(prior, tiny_autoencoder=tiny, tiny_until=1.0)
+        views = min(config.views, 2 if gigabytes == 12 else 4)
+        return dataclasses.replace(config, prior2d=prior, views=views, render_size=min(config.render_size, 512))
 
     def load(self, device: torch.device) -> AbstractImagePrior:
         """The model on a device.
 
         Raises:
-            FileProblem: if the checkpoint cannot be had, is broken, or is of another kind.
+            FileProblem: if the checkpoint is not available, is broken, or is of another kind.
             InvalidInput: if the resolution does not fit the checkpoint.
             MissingDependency: if diffusers or transformers is not installed.
         """
         for package in ("diffusers", "transformers"):
             require(package, "diffusion")
-        from dreamsplat.priors2d.stable_diffusion.checkpoint import find_checkpoint
         from dreamsplat.priors2d.stable_diffusion.model import LatentDiffusion
 
         return LatentDiffusion(self, find_checkpoint(self.model, self.revision), device)
+
+    def sources(self) -> dict[str, str]:
+        """See `AbstractImagePriorSpec.sources`."""
+        checkpoint = find_checkpoint(self.model, self.revision)
+        sources = model_sources(checkpoint.model, checkpoint.folder, checkpoint.files)
+        if self.tiny_autoencoder is not None:
+            folder = local_folder(self.tiny_autoencoder, None, TINY_FILES)
+            sources |= model_sources(self.tiny_autoencoder, folder, TINY_FILES)
+        return sources

@@ -1,17 +1,19 @@
 """The second network of VSD: the UNet of Stable Diffusion with a LoRA that learns the current renderings.
 
-Both networks are one UNet in memory; the LoRA is switched on only while this file uses it (ProlificDreamer, Wang et al.
-2023, section 4.2; Hu et al. 2021).
+Both networks are one UNet in memory, and the LoRA is one more adapter on it, active only while this file uses it
+(ProlificDreamer, Wang et al. 2023, section 4.2; Hu et al. 2021). Other adapters of the UNet belong to the base: both
+networks have them, and neither trains them. Nothing else in the package touches peft.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.hub.optional import require
@@ -21,33 +23,25 @@ from dreamsplat.priors2d.stable_diffusion.network import LatentNetwork
 
 ADAPTER = "particles"
 """The LoRA's name inside the UNet."""
+_ATTENTION = ["to_k", "to_q", "to_v", "to_out.0"]
 
 
 class LoraParticles(AbstractParticles):
     """A LoRA on the attention of a frozen UNet, trained by denoising score matching."""
 
     def __init__(self, network: LatentNetwork, rank: int, learning_rate: float) -> None:
-        """Add the LoRA to the network's UNet; it begins as no change. One of an earlier run is dropped.
+        """Add the LoRA to the network's UNet; it starts as no change. One of an earlier run is dropped.
 
         Args:
             network: The frozen model; without the LoRA, its answers stay what they are.
             rank: Of the LoRA.
             learning_rate: Of AdamW.
         """
-        peft = require("peft", "diffusion")
         self.network = network
-        self.unet: Any = network.unet
-        if ADAPTER in getattr(self.unet, "peft_config", {}):
-            self.unet.delete_adapters(ADAPTER)
-        targets = ["to_k", "to_q", "to_v", "to_out.0"]
-        config = peft.LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=targets)
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(0)  # peft draws from the global generator
-            self.unet.add_adapter(config, ADAPTER)
-        self.weights = {n: p for n, p in self.unet.named_parameters() if f".{ADAPTER}." in n}
+        self._base = _add_adapter(network.unet, rank)
+        self.weights = {n: p for n, p in network.unet.named_parameters() if f".{ADAPTER}." in n}
         for weight in self.weights.values():
             weight.data = weight.data.float()
-        self.unet.disable_adapters()
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=learning_rate)
 
     def denoise(self, z_noisy: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
@@ -56,18 +50,18 @@ class LoraParticles(AbstractParticles):
             return self.network.denoise(z_noisy, sigma, condition)
 
     def learn(self, z: Tensor, sigma: Tensor, condition: Tensor, generator: torch.Generator) -> float:
-        """See `AbstractParticles.learn`. A step whose gradient overflowed is left out."""
+        """See `AbstractParticles.learn`. A step whose gradient overflows is skipped."""
         noise = normal_like(z, generator)
         z_noisy = z + sigma[:, None, None, None] * noise
+        self.optimizer.zero_grad()  # also of a step that ran out of memory half way
         with self._switched_on(), torch.enable_grad():
             output = self.network.output(z_noisy, sigma, condition)
             loss = (output - self.network.schedule.target(z, noise, sigma)).square().mean()
-            # The gradient of a mean over so many numbers would vanish in fp16, so it is taken of the sum.
+            # The gradient of a mean over so many numbers would vanish in fp16, so the gradient of the sum is taken.
             (loss * z.numel()).backward()
             gradients = [w.grad.div_(z.numel()) for w in self.weights.values() if w.grad is not None]
             if torch.stack([g.abs().max() for g in gradients]).isfinite().all():
                 self.optimizer.step()
-            self.optimizer.zero_grad()
         return float(loss.detach())
 
     def state_tensors(self) -> dict[str, Tensor]:
@@ -75,7 +69,7 @@ class LoraParticles(AbstractParticles):
         state = {f"weight.{name}": weight for name, weight in self.weights.items()}
         for name, weight in self.weights.items():
             state |= {f"{kind}.{name}": value for kind, value in self.optimizer.state[weight].items()}
-        return {name: value.detach().cpu().clone() for name, value in state.items()}
+        return {name: value.detach().clone() for name, value in state.items()}
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """See `AbstractParticles.load_state_tensors`.
@@ -87,8 +81,8 @@ class LoraParticles(AbstractParticles):
             saved = tensors.get(f"weight.{name}")
             if saved is None or saved.shape != weight.shape:
                 raise FileProblem(
-                    f"checkpoint: its LoRA does not fit at {name}. "
-                    "Go on with the model and the rank that it was made with."
+                    f"checkpoint: its LoRA does not fit at {name}.",
+                    advice="Continue with the model and the rank that it was made with.",
                 )
         for name, weight in self.weights.items():
             weight.data.copy_(tensors[f"weight.{name}"])
@@ -101,8 +95,48 @@ class LoraParticles(AbstractParticles):
 
     @contextmanager
     def _switched_on(self) -> Iterator[None]:
-        self.unet.enable_adapters()
+        for layer, active in self._base.items():
+            _activate(layer, [*active, ADAPTER])
         try:
             yield
         finally:
-            self.unet.disable_adapters()
+            for layer, active in self._base.items():
+                _activate(layer, active)
+
+
+def _add_adapter(unet: Any, rank: int) -> dict[Any, list[str]]:
+    """Add the LoRA, switched off; returns the layers of all adapters, and which are active there without it."""
+    peft = require("peft", "diffusion")
+    if ADAPTER in getattr(unet, "peft_config", {}):
+        unet.delete_adapters(ADAPTER)
+    before = {layer: _active(layer) for layer in _adapter_layers(unet)}
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=_ATTENTION)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+        torch.manual_seed(0)  # peft draws from the global generator
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # that of the base's adapters
+        unet.add_adapter(config, ADAPTER)
+    base = {layer: before.get(layer, []) for layer in _adapter_layers(unet)}
+    for layer, active in base.items():
+        _activate(layer, active)
+    return base
+
+
+def _adapter_layers(unet: nn.Module) -> list[Any]:
+    """The layers of a UNet that hold adapters: those of peft."""
+    kind = require("peft.tuners.tuners_utils", "diffusion").BaseTunerLayer
+    layers: list[Any] = [module for module in unet.modules() if isinstance(module, kind)]
+    assert not any(layer.merged for layer in layers), "adapters were fused into the UNet, but not unloaded"
+    return layers
+
+
+def _active(layer: Any) -> list[str]:
+    """Names of the adapters that change a layer's output."""
+    return [] if layer.disable_adapters else list(layer.active_adapters)
+
+
+def _activate(layer: Any, names: list[str]) -> None:
+    """Let these adapters, and no others, change a layer's output; of all its weights only the LoRA's can be trained."""
+    layer.set_adapter(names)
+    layer.enable_adapters(enabled=True)
+    for name, weight in layer.named_parameters():
+        weight.requires_grad_(f".{ADAPTER}." in name)

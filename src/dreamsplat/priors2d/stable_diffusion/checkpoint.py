@@ -36,7 +36,7 @@ TINY_FILES = ("config.json", "*.safetensors")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's folder and its configs, which have been found to fit each other."""
+    """A checkpoint's folder and its configs, checked to fit each other."""
 
     model: str
     """Its name: the user's, or one of `MODELS`."""
@@ -51,7 +51,7 @@ class Checkpoint:
     schedule: Schedule
     """Noise levels of the training, and what the UNet predicts."""
     zero_for_empty_prompt: bool
-    """Whether an XL network is told zeros, instead of the embedding of "", when there is no prompt."""
+    """Whether an XL network takes zeros, instead of the embedding of "", as the empty prompt."""
 
     @property
     def is_xl(self) -> bool:

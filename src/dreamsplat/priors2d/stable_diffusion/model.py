@@ -38,7 +38,9 @@ class LatentDiffusion(AbstractImagePrior):
         factor = checkpoint.pixels_per_latent
         self.resolution = spec.resolution or checkpoint.unet["sample_size"] * factor
         if self.resolution % factor:
-            raise InvalidInput(f"resolution: {self.resolution} px, expected a multiple of {factor} for this model.")
+            raise InvalidInput(
+                f"{self.resolution} px, expected a multiple of {factor} for this model.", setting="prior2d.resolution"
+            )
         unet = self._read("UNet2DConditionModel", "unet", self.dtype)
         if spec.attention_slicing:
             unet.set_attention_slice("auto")
@@ -85,15 +87,16 @@ class LatentDiffusion(AbstractImagePrior):
         """See `AbstractImagePrior.particles`."""
         if self.spec.compile:
             raise InvalidInput(
-                "compile: a compiled UNet cannot take the LoRA of VSD. Leave it out, or use another loss."
-            )
+                "a compiled UNet cannot take the LoRA of VSD.",
+                setting="prior2d.compile", advice="Set `prior2d.compile` to False, or use another `loss`.",
+            )  # fmt: skip
         return LoraParticles(self.network, rank, learning_rate)
 
     def _images(self, rendering: Rendering) -> Tensor:
         """Pictures [C, 3, R, R], nominally in [-1, 1]; not clamped, like the official code (method.md 1.6)."""
         height, width = rendering.alpha.shape[1:]
         if height != width:
-            raise InvalidInput(f"render-size: {width} x {height} px, but Stable Diffusion sees squares.")
+            raise InvalidInput(f"{width} x {height} px, but Stable Diffusion sees squares.", setting="render_size")
         images = rendering.rgb.permute(0, 3, 1, 2).float()
         if height != self.resolution:
             size = (self.resolution, self.resolution)

@@ -28,7 +28,7 @@ class Schedule:
 
     @classmethod
     def of_alphas_cumprod(cls, alphas_cumprod: Tensor, prediction: Prediction) -> Schedule:
-        """From abar [T]; steps of pure noise (abar = 0), at which sigma is infinite, are left out."""
+        """From abar [T]; steps of pure noise (abar = 0), at which sigma is infinite, are omitted."""
         abar = alphas_cumprod.double()
         abar = abar[abar > 0]
         return cls(((1 - abar) / abar).log() / 2, prediction)
@@ -49,7 +49,7 @@ class Schedule:
         return alpha**2 * z_noisy - s * alpha * output
 
     def target(self, z: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """The output [C, c, h, w] of a network that knows z and the noise n, at sigma [C]."""
+        """The exact output [C, c, h, w] for clean samples z and noise n, at sigma [C]."""
         if self.prediction == "epsilon":
             return noise
         s = sigma[:, None, None, None]
@@ -57,7 +57,7 @@ class Schedule:
 
 
 class LatentNetwork:
-    """A UNet of diffusers with its schedule. Tensors come and go in float32; inside it has its own precision."""
+    """A UNet of diffusers with its schedule. Inputs and outputs are float32; the network has its own precision."""
 
     def __init__(self, unet: nn.Module, schedule: Schedule, resolution: int, pooled_width: int = 0) -> None:
         """Wrap a UNet.
@@ -85,7 +85,7 @@ class LatentNetwork:
         x = z_noisy * (1 + sigma**2).rsqrt()[:, None, None, None]
         extra = {}
         if self.pooled_width:
-            # The last row is the pooled embedding (see `sd_text`); then size, crop and target size (Podell et al. 2023,
+            # The last row is the pooled embedding (see `text`); then size, crop and target size (Podell et al. 2023,
             # section 2.2): a picture that was never cropped.
             condition, pooled = condition[:, :-1], condition[:, -1, : self.pooled_width]
             sizes = torch.tensor([self.resolution, self.resolution, 0, 0, self.resolution, self.resolution])

@@ -29,8 +29,8 @@ def encode_prompts(
 ) -> list[Tensor]:
     """Conditions [L, width] float32 of prompts. The text encoders are loaded for this call only.
 
-    A prompt of more tokens than the model takes loses the end of its text, but not what follows the last comma, which
-    holds the view.
+    A prompt of more tokens than the model takes loses the end of its text, but not what follows the last comma: the
+    view.
 
     Raises:
         FileProblem: if a text encoder or its tokenizer cannot be read.
@@ -39,7 +39,7 @@ def encode_prompts(
     tokens = [text.tokens(list(prompts)) for text in texts]
     if any(any(shortened) for _, shortened in tokens):
         reads = texts[0].limit - 2
-        _log.warning("prompt: too long for %s, which reads %d tokens. Its end is left out.", checkpoint.model, reads)
+        _log.warning("prompt: too long for %s, which reads %d tokens. Its end is cut off.", checkpoint.model, reads)
     if not checkpoint.is_xl:
         return list(texts[0].encoder(tokens[0][0].to(device)).last_hidden_state.float())
     return _encode_xl(prompts, texts, [ids.to(device) for ids, _ in tokens], checkpoint.zero_for_empty_prompt)
@@ -73,11 +73,11 @@ class _Text:
         with explained(checkpoint.model):
             tokenizer = transformers.CLIPTokenizer.from_pretrained(str(checkpoint.folder / f"tokenizer{suffix}"))
         config = checkpoint.text_encoders[index]
-        # Without its files a tokenizer loads all the same, and knows two tokens.
+        # A tokenizer without its files still loads, and knows two tokens.
         if not config["vocab_size"] // 2 < len(tokenizer) <= config["vocab_size"]:
             raise FileProblem(
                 f"{checkpoint.model}: tokenizer{suffix} knows {len(tokenizer)} tokens, but text_encoder{suffix} "
-                f"{config['vocab_size']}. Expected a tokenizer.json, or vocab.json and merges.txt, of this model."
+                f"knows {config['vocab_size']}. Expected a tokenizer.json, or vocab.json and merges.txt, of this model."
             )
         return cls(encoder, tokenizer, config["max_position_embeddings"])
 

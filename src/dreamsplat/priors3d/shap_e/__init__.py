@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.files.atomic import read_start
+from dreamsplat.hub.digests import file_sources, model_sources
 from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors3d.base import AbstractCloudPriorSpec
+from dreamsplat.priors3d.shap_e.checkpoint import check_checkpoint, find_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +79,7 @@ class ShapE(AbstractCloudPriorSpec):
             open_picture(self.image)
         if self.weights is not None:
             read_start(self.weights, 1)
+        check_checkpoint(self.model, self.revision, self.image is not None)
 
     def from_picture(self, image: Path) -> ShapE:
         """See `AbstractCloudPriorSpec.from_picture`."""
@@ -94,6 +97,12 @@ class ShapE(AbstractCloudPriorSpec):
         from dreamsplat.priors3d.shap_e.model import load_shap_e
 
         return load_shap_e(self, device)
+
+    def sources(self) -> dict[str, str]:
+        """See `AbstractCloudPriorSpec.sources`."""
+        checkpoint = find_checkpoint(self.model, self.revision, self.image is not None)
+        files = [path for path in (self.image, self.weights) if path is not None]
+        return model_sources(checkpoint.model, checkpoint.folder, checkpoint.files) | file_sources(*files)
 
     def _check_dtype(self, device: str) -> None:
         if self.dtype == "fp16" and device == "cpu":

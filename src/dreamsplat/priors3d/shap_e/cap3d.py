@@ -52,7 +52,7 @@ _NAMES_IN_BLOCK = {
     "ff.net.2": "mlp.c_proj",
 }
 _UNUSED = {"clip_mean", "clip_std"}
-_ADVICE = "Give Cap3D's shapE_finetuned_with_330kdata.pth, or leave the weights out for the model's own."
+_ADVICE = "Give Cap3D's shapE_finetuned_with_330kdata.pth, or omit the weights to use the model's own."
 
 
 def read_cap3d(
@@ -96,7 +96,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise FileProblem(f"{path}: refused, it holds more than tensors and plain values. {_ADVICE}") from error
     except FileNotFoundError as error:
-        raise FileProblem(f"{path}: there is no such file. {_ADVICE}") from error
+        raise FileProblem(f"{path}: no such file. {_ADVICE}") from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise FileProblem(f"{path}: not a PyTorch checkpoint ({_first_line(error)}). {_ADVICE}") from error
     state = checkpoint.get("model_state_dict") if isinstance(checkpoint, dict) else None
@@ -112,7 +112,7 @@ def _first_line(error: Exception) -> str:
 def _source(name: str) -> str:
     """The name in openai/shap-e of a tensor of PriorTransformer."""
     match = re.fullmatch(r"(?:transformer_blocks\.(\d+)\.)?(.+?)(\.weight|\.bias|)", name)
-    assert match, f"{name!r} is no name of a tensor"
+    assert match, f"{name!r} does not name a tensor"
     block, layer, kind = match.groups()
     if block is None:
         return f"wrapped.{_NAMES.get(layer, layer)}{kind}"
@@ -135,6 +135,6 @@ def _convert(name: str, source: Tensor, heads: int) -> Tensor:
 
 
 def _third(name: str) -> int | None:
-    """Which of query, key and value a tensor is, if it is one."""
+    """Which of query, key and value a tensor is; None for others."""
     match = re.search(r"\.attn1\.to_([qkv])\.", name)
     return "qkv".index(match[1]) if match else None

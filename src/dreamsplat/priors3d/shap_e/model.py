@@ -17,13 +17,13 @@ import torch
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.hub.explain import explained
-from dreamsplat.hub.fetch import local_folder
-from dreamsplat.hub.networks import read_network, weights_files
+from dreamsplat.hub.networks import read_network
 from dreamsplat.hub.optional import require
 from dreamsplat.maths.srgb import srgb_to_linear
 from dreamsplat.priors3d.base import AbstractCloudPrior
 from dreamsplat.priors3d.shap_e import ShapE
 from dreamsplat.priors3d.shap_e.cap3d import read_cap3d
+from dreamsplat.priors3d.shap_e.checkpoint import Checkpoint, find_checkpoint
 from dreamsplat.priors3d.shap_e.picture import read_picture
 from dreamsplat.priors3d.shap_e.points import latent_field, mesh_vertices, surface_points
 from dreamsplat.types import PointCloud
@@ -31,38 +31,20 @@ from dreamsplat.types import PointCloud
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_FILES = ["model_index.json", "scheduler/*.json", "prior/*.json", "prior/*.safetensors"]
-_FILES += ["*renderer/*.json", "*renderer/*.safetensors"]
-_TEXT_FILES = [*_FILES, "text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*"]
-_IMAGE_FILES = [*_FILES, "image_encoder/*.json", "image_encoder/*.safetensors", "image_processor/*.json"]
-"""All that is read, and fetched from the hub: never a pickle."""
 _NOT_IN_SAFETENSORS = {"mesh_decoder.cases", "mesh_decoder.masks"}
 """The table of triangles, which `mesh_vertices` does without."""
-
-
-def find_model(spec: ShapE) -> tuple[str, Path, list[str]]:
-    """The checkpoint's name, its folder, and glob patterns of what is read there; fetched if need be.
-
-    Raises:
-        FileProblem: if it is not available.
-    """
-    model = spec.model or ("openai/shap-e" if spec.image is None else "openai/shap-e-img2img")
-    files = _TEXT_FILES if spec.image is None else _IMAGE_FILES
-    # Copies in half precision are fetched too: openai/shap-e has no others.
-    folder = local_folder(model, spec.revision, files, not_fetched=())
-    return model, folder, [pattern.replace("*renderer", _renderer(folder)) for pattern in files]
 
 
 def load_shap_e(spec: ShapE, device: torch.device) -> AbstractCloudPrior:
     """See `ShapE.load`."""
     require("diffusers", "diffusion")  # before anything is fetched for it
     picture = None if spec.image is None else read_picture(spec.image)
-    model, folder, _ = find_model(spec)
+    checkpoint = find_checkpoint(spec.model, spec.revision, picture is not None)
     half = spec.dtype == "fp16" or (spec.dtype == "auto" and device.type == "cuda")
     dtype = torch.float16 if half else torch.float32
     # Networks are made with random weights before they are filled; the caller's randomness must not notice.
-    with torch.random.fork_rng(devices=[]), explained(model, spec.revision):
-        pipeline = _load_pipeline(model, folder, picture is not None, dtype, device)
+    with torch.random.fork_rng(devices=[]), explained(checkpoint.model, spec.revision):
+        pipeline = _load_pipeline(checkpoint, picture is not None, dtype, device)
     if spec.weights is not None:
         prior = pipeline.prior
         tuned = read_cap3d(spec.weights, prior.state_dict(), prior.config.num_attention_heads)
@@ -107,16 +89,12 @@ class _ShapE(AbstractCloudPrior):
         return PointCloud(cloud.xyz, srgb_to_linear(cloud.rgb)) if spec.colour == "linear" else cloud
 
 
-def _renderer(folder: Path) -> str:
-    """The folder of the renderer that has safetensors."""
-    return "shap_e_renderer" if weights_files(folder / "shap_e_renderer") else "renderer"
-
-
-def _load_pipeline(model: str, folder: Path, from_picture: bool, dtype: torch.dtype, device: torch.device) -> Any:
+def _load_pipeline(checkpoint: Checkpoint, from_picture: bool, dtype: torch.dtype, device: torch.device) -> Any:
     """A ShapEPipeline or ShapEImg2ImgPipeline; see the module for what is read."""
+    folder = checkpoint.folder
 
     def network(kind: Any, part: str, dtype: torch.dtype = dtype) -> Any:
-        return read_network(kind, model, folder / part, dtype, device, _NOT_IN_SAFETENSORS)
+        return read_network(kind, checkpoint.model, folder / part, dtype, device, _NOT_IN_SAFETENSORS)
 
     diffusers, transformers = require("diffusers", "diffusion"), require("transformers", "diffusion")
     renderer = require("diffusers.pipelines.shap_e.renderer", "diffusion").ShapERenderer
@@ -129,7 +107,7 @@ def _load_pipeline(model: str, folder: Path, from_picture: bool, dtype: torch.dt
     parts: dict[str, Any] = {
         "prior": network(diffusers.PriorTransformer, "prior"),
         # In full precision, since half cannot hold the positions that its sines of 2^14 periods ask for.
-        "shap_e_renderer": network(renderer, _renderer(folder), torch.float32),
+        "shap_e_renderer": network(renderer, checkpoint.renderer, torch.float32),
         "scheduler": diffusers.HeunDiscreteScheduler.from_config(scheduler.config, use_karras_sigmas=True),
     }
     if from_picture:

@@ -28,7 +28,7 @@ def latent_field(
     renderer: Any,  # diffusers' ShapERenderer
     latent: Tensor,  # [T, D] tokens, any dtype
 ) -> Field:
-    """The field that a latent stands for.
+    """The field that a latent encodes.
 
     `ShapERenderer.decode_to_mesh` would copy the weights into the renderer's network and leave them there; and its
     `decode_to_image` reseeds torch's global generator. Here the weights are lent to the network for each call, and

@@ -20,18 +20,12 @@
 #include "cpu_project_backward.h"
 #include "cpu_threads.h"
 
+#include <pthread.h>
+
 #include <memory>
 #include <vector>
 
-#if !defined(_WIN32)
-#include <pthread.h>
-#endif
-
-#if defined(_WIN32)
-#define DREAMSPLAT_EXPORT extern "C" __declspec(dllexport)
-#else
 #define DREAMSPLAT_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 namespace dreamsplat {
 namespace {
@@ -53,10 +47,8 @@ Runtime& runtime() {
     if (r == nullptr) {
         Runtime* fresh = new Runtime;
         if (current.compare_exchange_strong(r, fresh)) {
-#if !defined(_WIN32)
             static std::atomic<bool> registered{false};
             if (!registered.exchange(true)) pthread_atfork(nullptr, nullptr, [] { current.store(nullptr); });
-#endif
             return *fresh;
         }
         delete fresh;

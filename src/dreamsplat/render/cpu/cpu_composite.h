@@ -154,7 +154,14 @@ DREAMSPLAT_INLINE bool blend_block(const Chunk& chunk, const uint64_t* touches, 
     V16 rest = V16::load(pixels.transmittance[block]), limit = V16::load(sums.threshold[block]);
     V16 red = V16::load(sums.colour[0][block]), green = V16::load(sums.colour[1][block]);
     V16 blue = V16::load(sums.colour[2][block]), z = V16::load(sums.depth[block]);
-    bool alive = true;
+    const auto store = [&] {
+        rest.store(pixels.transmittance[block]);
+        limit.store(sums.threshold[block]);
+        red.store(sums.colour[0][block]);
+        green.store(sums.colour[1][block]);
+        blue.store(sums.colour[2][block]);
+        z.store(sums.depth[block]);
+    };
     for (int word = 0; word < kWords; ++word)
         for (uint64_t set = touches[word]; set; set &= set - 1) {
             const int entry = 64 * word + __builtin_ctzll(set);
@@ -166,10 +173,9 @@ DREAMSPLAT_INLINE bool blend_block(const Chunk& chunk, const uint64_t* touches, 
                 select(ends, V16(before + float(entry)), V16::load(pixels.end[block])).store(pixels.end[block]);
                 limit = select(ends, V16(kEnded), limit);
                 hit = hit & ~ends;
-                if (!(limit < V16(kEnded)).any()) {  // all pixels have ended: leave both loops after this visit
-                    alive = false;
-                    set = 1;
-                    word = kWords;
+                if (!(limit < V16(kEnded)).any()) {  // All pixels have ended, so that this Gaussian hits none of them.
+                    store();
+                    return false;
                 }
             }
             const V16 weight = select(hit, a * rest, V16(0));
@@ -179,13 +185,8 @@ DREAMSPLAT_INLINE bool blend_block(const Chunk& chunk, const uint64_t* touches, 
             blue = fma(weight, V16(s.colour[2]), blue);
             z = fma(weight, V16(s.depth), z);
         }
-    rest.store(pixels.transmittance[block]);
-    limit.store(sums.threshold[block]);
-    red.store(sums.colour[0][block]);
-    green.store(sums.colour[1][block]);
-    blue.store(sums.colour[2][block]);
-    z.store(sums.depth[block]);
-    return alive;
+    store();
+    return true;
 }
 
 inline void write_tile(const Scene& scene, const Tile& t, const TilePixels& pixels, const TileSums& sums,

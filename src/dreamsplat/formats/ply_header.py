@@ -1,0 +1,137 @@
+"""The header of a PLY file, which every reader of PLY files starts from. Turk 1994, "The PLY Polygon File Format"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dreamsplat.files.atomic import refuse
+
+Properties = dict[str, tuple[str, str | None]]
+"""Name -> numpy type of its values without byte order and, of a list, the type of its length."""
+
+HEADER_LIMIT = 1 << 16
+"""Bytes that a header may have; one of Gaussians of degree 3 has about 2,000."""
+
+ORDERS = {"ascii 1.0": "", "binary_little_endian 1.0": "<", "binary_big_endian 1.0": ">"}
+"""What a header calls its format -> byte order as numpy writes it; empty for text."""
+
+_TYPES = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
+    "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
+    "float32": "f4", "float64": "f8",
+}  # fmt: skip
+_MOST_DIGITS = 18  # Of a number of records: what int64 holds.
+
+
+@dataclass(frozen=True)
+class Element:
+    """What a header says of one kind of record."""
+
+    count: int
+    """Records of the kind."""
+    properties: Properties
+    """In the order of the file."""
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether records may differ in length."""
+        return len(singles(self.properties)) < len(self.properties)
+
+    def record(self, order: str) -> np.dtype:
+        """The layout of each record, in a byte order; without lists."""
+        return np.dtype([(name, order + kind) for name, (kind, _) in self.properties.items()])
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before its numbers."""
+
+    path: Path
+    """For messages."""
+    format: str
+    """The words after "format"; empty if there are none."""
+    elements: dict[str, Element]
+    """In the order of the file."""
+    comments: list[list[str]]
+    """The words of each comment."""
+    size: int
+    """Bytes, up to where the numbers begin."""
+
+    def table(self, content: bytes, name: str) -> np.ndarray:
+        """The records [count] of an element, with a named field per property.
+
+        Args:
+            content: the whole file.
+            name: an element that the header declares.
+
+        Raises:
+            FileProblem: if the file is not binary little-endian, there are lists in this element or before it, or the
+                file ends too early.
+        """
+        if ORDERS.get(self.format) != "<":
+            found = repr(self.format[:60]) if self.format else "no format line"
+            refuse(self.path, f"{found}; only binary_little_endian 1.0 can be read", "Convert the file first.")
+        start = self.size
+        for each, element in self.elements.items():
+            if element.has_lists and (element.count or each == name):
+                refuse(self.path, f"element '{each[:40]}' has lists, which cannot be read here", "Export it again.")
+            record = element.record("<")
+            needed = element.count * record.itemsize
+            if each == name:
+                break
+            start += needed
+        else:
+            refuse(self.path, f"its header declares no element '{name}'", "Export it again.")
+        available = max(len(content) - start, 0)
+        if needed > available:
+            records = f"{element.count} records of element '{name}'"
+            refuse(self.path, f"truncated: {records} need {needed} bytes, {available} are left", "Export it again.")
+        return np.frombuffer(content, record, element.count, start)
+
+
+def singles(properties: Properties) -> set[str]:
+    """The properties that are not lists."""
+    return {name for name, (_, length_type) in properties.items() if length_type is None}
+
+
+def read_header(path: Path, content: bytes) -> Header:
+    """The header of a file with this content.
+
+    Raises:
+        FileProblem: if it is not a PLY file, or its header is damaged.
+    """
+    if not content.startswith((b"ply\n", b"ply\r\n")):
+        refuse(path, "not a PLY file: it does not start with 'ply'", "Export it again.")
+    end = content.find(b"\nend_header", 0, HEADER_LIMIT)
+    newline = content.find(b"\n", end + 1, end + 13)
+    if end < 0 or newline < 0:
+        refuse(path, "not a PLY file: its header has no end", "Export it again.")
+    form, elements, comments, inside = "", dict[str, Element](), list[list[str]](), dict[str, tuple[str, str | None]]()
+    for line in content[:end].decode("ascii", errors="replace").splitlines()[1:]:
+        match line.split():
+            case ["format", *words] if not form:
+                form = " ".join(words)
+            case ["element", name, number] if name not in elements:
+                if not (number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS):
+                    refuse(path, f"{line.strip()[:60]!r} does not say how many", "Export it again.")
+                inside = {}
+                elements[name] = Element(int(number), inside)
+            case ["property", "list", length, kind, name] if _fits(elements, inside, name, length, kind):
+                inside[name] = (_TYPES[kind], _TYPES[length])
+            case ["property", kind, name] if _fits(elements, inside, name, kind):
+                inside[name] = (_TYPES[kind], None)
+            case ["comment", *words]:
+                comments.append(words)
+            case ["obj_info", *_] | []:
+                pass
+            case words:
+                refuse(path, f"unknown or repeated header line {' '.join(words)[:60]!r}", "Export it again.")
+    return Header(path, form, elements, comments, newline + 1)
+
+
+def _fits(elements: dict[str, Element], inside: Properties, name: str, *types: str) -> bool:
+    """Whether a new property of known types can follow here."""
+    return bool(elements) and name not in inside and set(types) <= _TYPES.keys()

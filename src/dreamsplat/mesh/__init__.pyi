@@ -1,0 +1,23 @@
+from .bake import BakeSettings
+from .build import MeshSettings, mesh_of
+from .files import MESH_WRITERS, write_glb, write_obj
+from .read import read_mesh
+from .sample import Patch, Surface, sample_surface
+from .surface import SurfaceSettings
+from .triangles import Mesh, vertex_normals
+
+__all__ = [
+    "MESH_WRITERS",
+    "BakeSettings",
+    "Mesh",
+    "MeshSettings",
+    "Patch",
+    "Surface",
+    "SurfaceSettings",
+    "mesh_of",
+    "read_mesh",
+    "sample_surface",
+    "vertex_normals",
+    "write_glb",
+    "write_obj",
+]

@@ -1,0 +1,45 @@
+"""What a run was made of: the models that it loaded, and the files that its settings name."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from dreamsplat import codec
+
+if TYPE_CHECKING:
+    from dreamsplat.config import DreamConfig
+
+
+Sources = dict[str, dict[str, str]]
+"""Part of the settings -> name -> SHA-256 of a file, or commit of a repository."""
+
+_Settings = TypeVar("_Settings")
+
+
+def sources_of(config: DreamConfig) -> Sources:
+    """What each part of the settings stands for. Ask once the models are loaded: then everything is on this machine."""
+    found: Sources = {"prior3d": dict(config.prior3d.sources()), "prior2d": dict(config.prior2d.sources())}
+    for setting, path in codec.paths(config).items():
+        part, _, below = setting.partition(".")
+        if path.is_file():
+            found.setdefault(part, {})[below or part] = _sha256(path)
+    return found
+
+
+def with_absolute_paths(settings: _Settings) -> _Settings:
+    """The same settings, valid from any working directory."""
+    if isinstance(settings, Path) and settings != Path():
+        return settings.absolute()
+    if not is_dataclass(settings) or isinstance(settings, type):
+        return settings
+    old = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    changed = {name: new for name, value in old.items() if (new := with_absolute_paths(value)) is not value}
+    return replace(settings, **changed) if changed else settings
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

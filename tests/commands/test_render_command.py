@@ -1,0 +1,135 @@
+"""`dreamsplat render`: pictures, films, what it refuses, and that a film of any length takes no more memory."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import is_one_error
+from PIL import Image
+
+from dreamsplat.assets.draw import Frames
+from dreamsplat.formats.video import write_turntable
+from dreamsplat.method.cameras import orbit
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image).astype(int)
+
+
+def test_a_rendered_picture_follows_size_azimuth_and_background(run, asset, tmp_path):
+    pictures = {}
+    for azimuth in (0, 90, 360):
+        code, out, err = run("render", asset, "--out", tmp_path / f"{azimuth}.png", "--azimuth-deg", azimuth,
+                             "--size", 64, "--background", 0, 0, 1)  # fmt: skip
+        assert code == 0 and out.strip() == str(tmp_path / f"{azimuth}.png"), err
+        pictures[azimuth] = pixels(tmp_path / f"{azimuth}.png")
+    assert pictures[0].shape == (64, 64, 3) and pictures[0][0, 0].tolist() == [0, 0, 255]
+    assert np.abs(pictures[0] - pictures[90]).max() > 20 and np.abs(pictures[0] - pictures[360]).max() <= 1
+
+
+def test_a_turntable_has_the_frames_asked_for(run, asset, tmp_path):
+    code, _, err = run("render", asset, "--out", tmp_path / "film.gif", "--frames", 5, "--size", 32)
+    assert code == 0, err
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 5 and film.size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--out", "x.jpg"), "Use .png, .mp4, .webp, .gif"),
+        (("--out", "none/x.png"), "there is no folder"),
+        (("--out", "x.png", "--size", 0), "expected 1 to 8192 px for a picture"),
+        (("--out", "x.png", "--size", 8193), "expected 1 to 8192 px for a picture"),
+        (("--out", "x.mp4", "--size", 8192, "--frames", 10000), "expected 1 to 4096 px for a film"),
+        (("--out", "x.gif", "--frames", 10001), "expected 1 to 10000"),
+        (("--out", "x.png", "--background", 255, 0, 0), "three numbers from 0 to 1"),
+        (("--out", "x.png", "--azimuth-deg", "nan"), "finite"),
+        (("--out", "x.png", "--distance", "inf"), "finite"),
+        (("--out", "x.png", "--distance", -1), "distance"),
+        (("--out", "x.png", "--elevation-deg", 91), "elevation"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_error(run, asset, monkeypatch, flags, message):
+    monkeypatch.chdir(asset.parent)
+    code, _, err = run("render", asset, *flags)
+    assert code == 2 and is_one_error(err) and message in err
+
+
+@pytest.mark.parametrize("content", [None, b"", b"ply\nformat ascii 1.0\nelement vertex 1\nend_header\n", b"\x00" * 99])
+def test_a_missing_or_corrupt_asset_is_one_error_that_names_it(run, tmp_path, content):
+    if content is not None:
+        (tmp_path / "bad.ply").write_bytes(content)
+    code, _, err = run("render", tmp_path / "bad.ply", "--out", tmp_path / "x.png")
+    assert code == 2 and is_one_error(err) and str(tmp_path / "bad.ply") in err and not (tmp_path / "x.png").exists()
+
+
+# --- long films -------------------------------------------------------------------------------------------------------
+
+
+class Counted:
+    """Frames that count how many of them exist at a time."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.alive, self.most = count, 0, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self):
+        for index in range(self.count):
+            frame = torch.full((16, 16, 3), index / self.count)
+            self.alive += 1
+            self.most = max(self.most, self.alive)
+            weakref.finalize(frame, self.gone)
+            yield frame
+            del frame
+
+    def gone(self) -> None:
+        self.alive -= 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webp", ".gif"])
+@pytest.mark.parametrize("count", [10, 80])
+def test_however_long_a_film_few_of_its_frames_exist_at_a_time(tmp_path, suffix, count):
+    if suffix == ".mp4":
+        pytest.importorskip("imageio_ffmpeg")
+    frames = Counted(count)
+    write_turntable(frames, tmp_path / f"film{suffix}")
+    gc.collect()
+    assert frames.most <= 2 and frames.alive == 0
+
+
+@pytest.mark.parametrize(("size", "most"), [(8, 8), (512, 8), (1024, 2), (3000, 1)])
+def test_few_cameras_are_rendered_at_a_time_and_fewer_of_large_pictures(random_gaussians, monkeypatch, size, most):
+    asked: list[int] = []
+
+    def nothing(gaussians, cameras, background):
+        asked.append(len(cameras))
+        return type("Rendering", (), {"rgb": torch.zeros(len(cameras), 1, 1, 3)})
+
+    monkeypatch.setattr(import_module("dreamsplat.assets.draw"), "render", nothing)
+    frames = Frames(random_gaussians(1), orbit(20, size=size).cameras)
+    assert sum(1 for _ in frames) == len(frames) == 20
+    assert max(asked) == most and sum(asked) == 20
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webp", ".gif"])
+def test_a_film_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp_path, suffix):
+    class Broken(Counted):
+        def __iter__(self):
+            yield from [torch.zeros(16, 16, 3)] * 3
+            raise KeyboardInterrupt
+
+    (tmp_path / f"film{suffix}").write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        write_turntable(Broken(10), tmp_path / f"film{suffix}")
+    assert [path.name for path in tmp_path.iterdir()] == [f"film{suffix}"]
+    assert (tmp_path / f"film{suffix}").read_text() == "old"
