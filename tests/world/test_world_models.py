@@ -91,7 +91,6 @@ def test_without_a_camera_posed_features_do_not_depend_on_it() -> None:
 
 def test_a_painted_picture_is_the_rendering_of_the_coloured_object() -> None:
     # The pool's layers rely on rendering being linear in colour: check it against a direct rendering.
-
     surface = surface_points(CATEGORIES["mug"].build(_generator()), 800, _generator())
     views = sample_views(WORLD_CAMERAS, 2, 32, _generator())
     rgb = COLOUR_RGB[:2]
@@ -173,7 +172,6 @@ def test_the_2d_model_refuses_cameras_that_it_was_not_trained_for() -> None:
 
 
 def test_the_2d_model_refuses_pictures_of_another_size_and_other_backgrounds() -> None:
-
     prior = BundledImagePrior().load(torch.device("cpu"))
     views = sample_views(WORLD_CAMERAS, 1, 48, _generator())
     with pytest.raises(InvalidInput, match="render_size: 48 px.*Use 64"):
