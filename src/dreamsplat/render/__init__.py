@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dreamsplat import registry
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
-from dreamsplat.render import cpu, gsplat, reference, tiled
+from dreamsplat.render import cpu, gsplat, reference, selftest, tiled
 from dreamsplat.render.checks import check_form
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
@@ -37,9 +37,8 @@ class Backend:
 
     Shapes, dtypes and devices have been checked. Values are the backend's to check, as `checks.check_values` does, so
     that one which reads every value anyway need not have them read twice."""
-    tolerance: float = 1e-4
-    """Largest relative L2 error of images and gradients against the reference in float64. A float32 renderer reaches
-    about 1e-6; the rest is room for a pixel that falls on the other side of the 1/255 threshold."""
+    tolerance: float = selftest.TOLERANCE
+    """Largest relative L2 error of images and gradients against the reference in float64: see `selftest`."""
 
     def runs_on(self, device: torch.device) -> bool:
         """Whether it renders tensors on such a device."""
