@@ -265,7 +265,7 @@ def test_kernels_that_render_wrongly_are_not_used(
 
     monkeypatch.setattr(stand_in, "rasterize_to_pixels", wrong)
     usable, reason = gsplat.available()
-    assert not usable and reason.startswith("gsplat 1.5.3 renders a known scene wrongly, off by ")
+    assert not usable and reason.startswith("gsplat 1.5.3 fails the self-test, off by ")
 
 
 def test_kernels_that_do_not_build_are_tried_once_and_told_in_one_line(
