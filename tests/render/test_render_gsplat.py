@@ -226,7 +226,7 @@ def test_cameras_get_no_gradient(stand_in: ModuleType) -> None:
         ("means", nan, "means: row 2 holds a value that is not finite"), ("sh", -torch.inf, "sh: row 2"),
         ("scales", 0.0, "scales: a value of 0"), ("scales", -1.0, "scales: values from -1"),
         ("opacities", 1.5, "opacities: values from"), ("opacities", -0.5, "opacities: values from"),
-        ("means", 1e200, "beyond float32"),
+        ("means", 1e200, "exceeds float32"),
     ],
 )  # fmt: skip
 def test_values_that_cannot_be_rendered_are_refused(name: str, value: float, message: str) -> None:
