@@ -102,11 +102,12 @@ def test_a_holder_that_is_killed_holds_nothing(tmp_path: Path, caplog: pytest.Lo
     owner = holder(tmp_path)
     assert owner is not None and owner.pid == process.pid
     process.kill()
-    process.stdout.read()  # It has ended, but it is a zombie until somebody waits for it.
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # It has ended, but is a zombie until it is waited for.
     if reaped:
         process.wait()
-    assert holder(tmp_path) is None
+    left = holder(tmp_path)
     process.communicate()
+    assert left is None
     with locked(tmp_path):
         pass
     assert any(f"process {process.pid}" in record.getMessage() for record in caplog.records)
