@@ -25,8 +25,6 @@ from dreamsplat.formats import glb, gltf, ply
 from dreamsplat.maths.rotations import covariances
 from dreamsplat.types import Gaussians
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 X = "KHR_gaussian_splatting"
 
 

@@ -29,8 +29,6 @@ from dreamsplat.formats.sog.bundle import picture_of
 from dreamsplat.formats.sog.codebook import codebook, nearest_codes, palette
 from dreamsplat.types import Gaussians
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 
 def rows(gaussians: Gaussians, index: np.ndarray) -> Gaussians:
     picked = torch.from_numpy(index)

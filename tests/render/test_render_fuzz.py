@@ -15,8 +15,6 @@ from dreamsplat.render import cpu, reference
 from dreamsplat.render.selftest import scene
 from dreamsplat.types import Gaussians
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 
 @dataclass(frozen=True)
 class Drawn:

@@ -24,8 +24,6 @@ from dreamsplat.maths.rotations import covariances
 from dreamsplat.render import gsplat, reference, selftest
 from dreamsplat.types import Cameras, Gaussians
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 RELATIVE_ERROR = 2e-5
 """Largest relative L2 error in float32 against float64."""
 
