@@ -94,7 +94,7 @@ def test_the_root_holds_the_method_and_what_everything_needs():
     assert {path.stem for path in ROOT.glob("*.py")} <= expected
 
 
-WORLD_LAYERS = [{"camera_range", "language"}, {"objects"}, {"nets"}, {"bundle", "data"}, {"training"}]
+WORLD_LAYERS = [{"camera_range", "language"}, {"header", "objects"}, {"nets"}, {"bundle", "data"}, {"training"}]
 WORLD_RANK = {name: rank for rank, layer in enumerate(WORLD_LAYERS) for name in layer}
 
 
