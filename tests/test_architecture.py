@@ -115,7 +115,7 @@ def test_imports_within_the_world_point_down_too(path):
         "dreamsplat.presets",
         "dreamsplat.world.camera_range",
         "dreamsplat.world.language.captions",
-        pytest.param("dreamsplat.runs.summary", marks=pytest.mark.xfail(strict=False, reason="runs still read torch")),
+        "dreamsplat.runs.summary",
     ],
 )
 def test_settings_words_and_summaries_of_runs_load_without_torch(module):

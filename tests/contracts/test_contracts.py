@@ -21,12 +21,12 @@ from dreamsplat.formats import Format, load, save
 from dreamsplat.guidance import SDS, AbstractLoss
 from dreamsplat.priors2d import PerfectTeacher, StableDiffusion
 from dreamsplat.priors3d import BundledCloudPrior, FromFile, ShapE
+from dreamsplat.render import reference
 from dreamsplat.representations import DensifyConfig, LearningRates, Lift, Splats
 from dreamsplat.representations.splat_model import SplatModel
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
-    pytest.mark.usefixtures("one_torch_thread"),
 ]
 
 
@@ -91,6 +91,15 @@ def test_every_representation_keeps_the_contract(name: str, models: Path) -> Non
 @pytest.mark.parametrize("suffix", members("formats"))
 def test_every_format_keeps_the_contract(suffix: str, tmp_path: Path) -> None:
     contracts.check_format(registry.by_name("formats", suffix), tmp_path / f"asset{suffix}")
+
+
+@pytest.mark.parametrize("name", members("renderers"))
+def test_every_renderer_that_runs_here_keeps_the_contract(name: str) -> None:
+    backend = registry.by_name("renderers", name)
+    usable, reason = backend.available()
+    if not usable:
+        pytest.skip(reason)
+    contracts.check_renderer(backend)
 
 
 @pytest.mark.parametrize("name", members("times"))
@@ -199,6 +208,16 @@ def test_a_representation_that_is_no_slower_fails_the_contract() -> None:
 
     with pytest.raises(AssertionError, match="slower"):
         contracts.check_representation(Hasty(SPLATS.lift, SPLATS.rates, SPLATS.densify))
+
+
+@pytest.mark.parametrize("fault", [1.001, float("nan")])
+def test_a_wrong_renderer_fails_the_contract(fault: float) -> None:
+    def wrong(*inputs):
+        image = reference.render(*inputs)
+        return replace(image, depth=fault * image.depth)
+
+    with pytest.raises(AssertionError, match="depth is off"):
+        contracts.check_renderer(replace(registry.by_name("renderers", "reference"), render=wrong))
 
 
 def test_a_format_that_loses_colour_or_takes_half_a_file_fails_the_contract(tmp_path: Path) -> None:

@@ -90,13 +90,13 @@ def _in_words(event: tyro_errors.ParseErrorEvent) -> str:
             return f"{_name(argument)}: '{value}', expected one of {', '.join(choices)}."
         case tyro_errors.BadValue(argument=argument):
             return f"{_name(argument)}: expected {argument.lowered.metavar}."
-        case tyro_errors.InstantiationFailure(message=message, argument=None):
-            return message.rstrip(".") + "."
-        case tyro_errors.InstantiationFailure(message=message, argument=argument):
+        case tyro_errors.InstantiationFailure(message=message, argument=argument) if argument is not None:
             expected = f"expected {argument.lowered.metavar}"
             if number := _NO_NUMBER.fullmatch(message):
                 return f"{_name(argument)}: {number[1]}, {expected}."
             return f"{_name(argument)}: {expected if message.startswith('Could not parse') else message.rstrip('.')}."
+        case tyro_errors.InstantiationFailure(message=message):
+            return message.rstrip(".") + "."
         case _:
             return ""
 

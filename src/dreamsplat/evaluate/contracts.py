@@ -24,7 +24,7 @@ from dreamsplat.guidance import AbstractLoss, Conditions, LossState, every_promp
 from dreamsplat.method.cameras import orbit, sample_views
 from dreamsplat.priors2d import AbstractImagePriorSpec
 from dreamsplat.priors3d import AbstractCloudPriorSpec
-from dreamsplat.render import render
+from dreamsplat.render import Backend, render, selftest
 from dreamsplat.representations import AbstractRepresentation, AbstractRepresentationSpec
 from dreamsplat.types import Gaussians, PointCloud, Rendering
 from dreamsplat.world.camera_range import WORLD_CAMERAS
@@ -146,6 +146,14 @@ def check_representation(spec: AbstractRepresentationSpec) -> None:
         raise AssertionError("restore takes the state of another representation")
     ratio = _first_move(spec.slower(0.5), cloud) / _first_move(spec, cloud)
     assert 0.4 < ratio < 0.6, f"slower(0.5) moves {ratio:.2f} times as far, expected about 0.5"
+
+
+def check_renderer(backend: Backend) -> None:
+    """A renderer that runs here gives the images and gradients of the reference, within its tolerance."""
+    usable, reason = backend.available()
+    assert usable, f"it cannot run here: {reason}"
+    what, error = selftest.worst(selftest.errors(backend.render, torch.device((*backend.devices, "cpu")[0])))
+    assert error <= backend.tolerance, f"{what} is off by {error:.1e}, more than {backend.tolerance:.0e}"
 
 
 def check_format(form: Format, path: Path, psnr_db: float = 30.0) -> None:

@@ -75,7 +75,7 @@ def load(path: str | PathLike[str]) -> Gaussians:
     chosen = _format_of(path, "loaded")
     known = ", ".join(sorted(end for end in FORMATS if FORMATS[end].read))
     if chosen.read is None:
-        raise FileProblem(f"{path}: cannot be read ({chosen.name}).", advice=f"Use the asset as one of {known}.")
+        raise FileProblem(f"{path}: {chosen.name} cannot be read back.", advice=f"Load the asset from one of {known}.")
     return chosen.read(path)
 
 
