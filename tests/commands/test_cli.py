@@ -183,6 +183,21 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(run, command):
     assert f"See `dreamsplat {command} --help`." in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("a red mug", "--sede", 3), "unknown: --sede, 3. Perhaps you meant --seed."),
+        (("a red mug", "--densify.every", 3), "Perhaps you meant --representation.densify.every."),
+        (("a red mug", "loss:imsm"), "Perhaps you meant loss:ism."),
+        (("a red mug", "--prior3d.file", "x.ply"), "--prior3d.file is a flag of prior3d:points: put that before it."),
+        (("a red mug", "--promt", "x"), "Perhaps you meant --preset."),  # The prompt has no flag.
+    ],
+)
+def test_an_unknown_flag_is_told_with_what_was_perhaps_meant(run, arguments, told):
+    code, _, err = run("generate", *arguments)
+    assert code == 2 and is_one_error(err) and told in err
+
+
 # --- generate ---------------------------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("dreamsplat.commands.doctor:doctor", "Check this installation: versions, devices, renderer, weights."),
     "train-world": (
         "dreamsplat.commands.train_world:train_world",
-        "Train the bundled models, or continue training them.",
+        "Train the bundled models, or continue their training.",
     ),
 }
 """Name -> (module:function, one line of help). The function takes the arguments after it and returns an exit code."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dreamsplat import registry
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
-from dreamsplat.render import cpu, gsplat, reference, selftest, tiled
+from dreamsplat.render import cpu, gsplat, reference, tiled
 from dreamsplat.render.checks import check_form
 from dreamsplat.types import Cameras, Gaussians, Rendering
 

@@ -16,7 +16,7 @@ from dreamsplat.runs import checkpoints
 from dreamsplat.runs.checkpoints import Checkpoint
 from dreamsplat.runs.events import Event, Failed, Finished, Saved, Started, Stepped, Stop, Warned
 from dreamsplat.runs.folder import CONFIG, Pictures, claimed
-from dreamsplat.runs.record import config_sha256, read_record
+from dreamsplat.runs.record import read_record
 from dreamsplat.runs.writer import RunWriter
 
 FULL_SIZE = Pictures()
@@ -79,7 +79,7 @@ def _run(writer: RunWriter, start: Checkpoint | None, stop: Stop, resume: bool) 
     else:
         if again and start is None:
             _check_origin(writer.path)
-        checkpoint = None if start is None else _as_start(start, writer.config)
+        checkpoint = None if start is None else _as_start(start, writer)
         writer.announce(checkpoint, None if start is None else start.config_sha256)
     yield Started(*_position(writer))
     if again and checkpoint is None:
@@ -117,7 +117,7 @@ def _newest_checkpoint(writer: RunWriter) -> Checkpoint | None:
         InvalidInput: if the settings are not those that it was made with.
     """
     checkpoint = checkpoints.newest_checkpoint(writer.path)
-    if checkpoint is not None and checkpoint.config_sha256 != config_sha256(writer.config):
+    if checkpoint is not None and checkpoint.config_sha256 != writer.config_sha256:
         raise InvalidInput(
             f"{writer.path / CONFIG}: these are not the settings that its checkpoints were made with.",
             advice="Restore them, or start another run with the new ones.",
@@ -138,15 +138,16 @@ def _check_origin(folder: Path) -> None:
         )
 
 
-def _as_start(start: Checkpoint, config: DreamConfig) -> Checkpoint:
-    """Another run's checkpoint as the first one of a run with this config."""
+def _as_start(start: Checkpoint, writer: RunWriter) -> Checkpoint:
+    """Another run's checkpoint as the first one of this run."""
+    config = writer.config
     if start.step >= config.steps:
         raise InvalidInput(
             f"{config.steps}, but {start.step} steps are done where the run starts.",
             setting="steps", advice=f"Use more than {start.step}.",
         )  # fmt: skip
     views = torch.tensor(config.views)  # A snapshot's own may have been halved, or differ in the other config.
-    return Checkpoint(start.state | {"views": views}, start.step, 0.0, 0, config_sha256(config))
+    return Checkpoint(start.state | {"views": views}, start.step, 0.0, 0, writer.config_sha256)
 
 
 def _roll_back(writer: RunWriter, error: Diverged) -> Checkpoint:

@@ -36,6 +36,7 @@ class RunWriter:
         """Write nothing yet."""
         self.path, self.config = path, config
         self.begun = False  # the folder holds this run, and no earlier one
+        self.config_sha256 = record.config_sha256(config)
         self.preview = Preview(path, pictures)
         self.record = Record(config.prompt, "running", 0, config.steps, config.seed, checkpoint_every, 0.0)
         self.latest: Checkpoint | None = None  # after the newest step, on disk or not yet
@@ -94,10 +95,9 @@ class RunWriter:
         if self._has_sources:
             return []
         self._has_sources, before = True, self.record
-        found = sources_of(self.config)
-        if not lifted:
-            found["prior3d"] = before.sources.get("prior3d", {})
-        self.record = replace(before, sources=found)
+        found = sources_of(self.config, lifted)
+        kept = {} if lifted else {"prior3d": before.sources.get("prior3d", {})}
+        self.record = replace(before, sources=kept | found)
         return record.differences(before, self.record) if before.sources else []
 
     def add(self, step: Step, slowed: int) -> list[Path]:
@@ -105,8 +105,7 @@ class RunWriter:
         if not self.begun:  # Prompt, device and models are good: only now is an earlier run's result given up.
             self._begin()
         self._has_steps = True
-        config_sha256 = record.config_sha256(self.config)
-        self.latest = Checkpoint(step.snapshot, step.index, self.seconds, slowed, config_sha256)
+        self.latest = Checkpoint(step.snapshot, step.index, self.seconds, slowed, self.config_sha256)
         self.asset = step.asset
         place = {"stage": step.stage, "step": step.index, "seconds": round(self.seconds, 3)}
         folder.append_metrics(self.path, place | step.metrics)
