@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 
 import pytest
@@ -17,6 +17,9 @@ settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("random", derandomize=False)
 # An unrelated change cannot make these fail by chance; `--hypothesis-profile=random` searches further.
 settings.load_profile("repeatable")
+
+# Tests work on small tensors, on which torch's threads wait for each other far longer than they work.
+torch.set_num_threads(1)
 
 MISSING = re.compile(r"Skipped: (needs |could not import |.* is not installed)")
 """Reasons of tests that are skipped for want of a program or a package."""
@@ -66,12 +69,3 @@ def random_gaussians(generator: torch.Generator) -> Callable[..., Gaussians]:
         return replace(made, quats=torch.nn.functional.normalize(made.quats, dim=-1))
 
     return make
-
-
-@pytest.fixture(scope="module")
-def one_torch_thread() -> Iterator[None]:
-    """The reference works on small tensors, on which torch's threads wait for each other far longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

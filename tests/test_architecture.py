@@ -94,7 +94,7 @@ def test_the_root_holds_the_method_and_what_everything_needs():
     assert {path.stem for path in ROOT.glob("*.py")} <= expected
 
 
-WORLD_LAYERS = [{"camera_range", "language"}, {"objects"}, {"nets"}, {"bundle", "data"}, {"training"}]
+WORLD_LAYERS = [{"camera_range", "language"}, {"header", "objects"}, {"nets"}, {"bundle", "data"}, {"training"}]
 WORLD_RANK = {name: rank for rank, layer in enumerate(WORLD_LAYERS) for name in layer}
 
 
@@ -115,7 +115,7 @@ def test_imports_within_the_world_point_down_too(path):
         "dreamsplat.presets",
         "dreamsplat.world.camera_range",
         "dreamsplat.world.language.captions",
-        pytest.param("dreamsplat.runs.summary", marks=pytest.mark.xfail(strict=False, reason="runs still read torch")),
+        "dreamsplat.runs.summary",
     ],
 )
 def test_settings_words_and_summaries_of_runs_load_without_torch(module):

@@ -1,4 +1,4 @@
-"""The values that flow through the method, and the letters that name their sizes.
+"""The values that pass through the method, and the letters that name their sizes.
 
 | letter | meaning |
 |---|---|
@@ -26,11 +26,11 @@ from dreamsplat.errors import InvalidInput
 
 
 def check_shapes(**named: tuple[Tensor, str]) -> dict[str, int]:
-    """Check tensors against patterns such as `"N 3"` and return the size that each letter took.
+    """Check tensors against patterns such as `"N 3"`, and return the size of each letter.
 
     Args:
-        **named: name = (tensor, pattern). A pattern is sizes separated by spaces: a number must match exactly, a letter
-            must have the same size wherever it occurs.
+        **named: name = (tensor, pattern). A pattern lists sizes separated by spaces: a number must match exactly, a
+            letter must have the same size wherever it occurs.
 
     Raises:
         InvalidInput: naming the tensor, the shape received and the shape expected.
@@ -51,7 +51,7 @@ def check_shapes(**named: tuple[Tensor, str]) -> dict[str, int]:
 
 
 class _TensorValue:
-    """What frozen dataclasses of tensors have in common: their tensors by name, and copies of them all changed."""
+    """What frozen dataclasses of tensors share: their tensors by name, and changed copies."""
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name, in the order in which the fields are declared."""
@@ -68,7 +68,7 @@ class _TensorValue:
         return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
     def detach(self) -> Self:
-        """A copy cut from the autograd graph."""
+        """A copy detached from the autograd graph."""
         return self.map(lambda tensor: tensor.detach())
 
 
@@ -85,7 +85,7 @@ def _extent(
 
 @dataclass(frozen=True, eq=False)
 class PointCloud(_TensorValue):
-    """Coloured points: what a 3D prior returns."""
+    """Coloured points, as a 3D prior returns them."""
 
     xyz: Tensor
     """[P, 3] positions, world units."""
@@ -173,12 +173,12 @@ class Cameras(_TensorValue):
 
 @dataclass(frozen=True, eq=False)
 class Views(_TensorValue):
-    """Cameras on a sphere around the origin, with the angles they were made from (for prompts and camera tokens)."""
+    """Cameras on a sphere around the origin, with the angles that define them (for prompts and camera tokens)."""
 
     cameras: Cameras
     """The C cameras."""
     azimuth_deg: Tensor
-    """[C] in [-180, 180); 0 looks at the object's front, growing clockwise as seen from +z (method.md 2.2)."""
+    """[C] in [-180, 180); 0 faces the object's front, and it grows clockwise as seen from +z (method.md 2.2)."""
     elevation_deg: Tensor
     """[C] in [-90, 90], above the horizon."""
     distance: Tensor
@@ -209,11 +209,11 @@ class Rendering(_TensorValue):
     depth: Tensor
     """[C, H, W] camera-space z accumulated by opacity, world units (not divided by alpha)."""
     radii_px: Tensor
-    """[C, N] half of a Gaussian's longest visible extent on the screen, px; 0 where it is culled. No gradient."""
+    """[C, N] half of a Gaussian's longest visible extent on screen, px; 0 where it is culled. No gradient."""
 
 
 Asset = Gaussians
-"""What a run makes: what viewers show and files hold."""
+"""What a run makes, viewers show and files hold."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,6 @@ from dreamsplat.render import render
 from dreamsplat.types import Cameras, Gaussians
 
 F64 = torch.float64
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def random_rotation(seed: int) -> torch.Tensor:

@@ -124,7 +124,7 @@ def test_a_count_that_is_no_limit_changes_nothing(random_gaussians):
         pruned = prune(gaussians, count)
         assert pruned.gaussians is gaussians and pruned.psnr_db == math.inf
     assert len(prune(random_gaussians(0), 1).gaussians) == 0
-    with pytest.raises(InvalidInput, match="count 0, expected at least 1"):
+    with pytest.raises(InvalidInput, match="count: 0, expected at least 1"):
         prune(gaussians, 0)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,13 +23,20 @@ from rich.console import Console
 
 from dreamsplat import commands
 from dreamsplat.assets.draw import BACKDROP
-from dreamsplat.commands import generate, progress
+from dreamsplat.commands import follow, generate, progress
 from dreamsplat.config import DreamConfig
 from dreamsplat.errors import DeviceUnavailable, UnknownWord
 from dreamsplat.formats import load
 from dreamsplat.presets import PRESETS
-from dreamsplat.runs import execute, folder
+from dreamsplat.priors2d import BundledImagePrior
+from dreamsplat.priors3d import FromFile, ShapE
+from dreamsplat.runs import Pictures, Started, Stepped, preview
 from dreamsplat.types import PointCloud, Step
+
+
+@pytest.fixture(autouse=True)
+def pictures_are_small(monkeypatch) -> None:
+    monkeypatch.setattr(follow, "PICTURES", Pictures(preview_px=24, film_px=16, film_frames=2))
 
 
 @pytest.fixture
@@ -41,16 +51,17 @@ def quick_steps(monkeypatch, random_gaussians) -> Callable[..., list[DreamConfig
             asked.append(config)
             gaussians = random_gaussians(30)
             cloud = PointCloud(gaussians.means, torch.rand(30, 3, generator=torch.Generator().manual_seed(1)))
-            for index, stage in enumerate(["lift", "distil", "distil"]):
+            stages: list[Literal["lift", "distil"]] = ["lift", "distil", "distil"]
+            for index, stage in enumerate(stages):
                 if before and stage in before:
                     raise before[stage]
                 shown = cloud if stage == "lift" else None
-                numbers = {"gradient_norm": float("nan")}
+                numbers = {"gradient_norm": float("nan"), "gaussians": 30}
                 step = Step(stage, index, 2, gaussians, shown, None, numbers, {"step": torch.zeros(())})
                 watch(step)
                 yield step
 
-        monkeypatch.setattr(execute, "dream_steps", steps)
+        monkeypatch.setattr(import_module("dreamsplat.runs.execute"), "dream_steps", steps)
         return asked
 
     return replace
@@ -75,6 +86,33 @@ def test_help_and_version_do_not_wait_for_torch():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("runs", "."), 0),
+        (("runs", "--no-such-flag"), 2),
+        (("rerun", "nowhere"), 2),
+        (("generate", "--help"), 0),
+        (("generate", "a red mug", "--sede", "3"), 2),
+        (("generate", "a red mug", "--clip.steps", "0"), 2),
+        (("generate", "a red zeppelin"), 2),
+        (("generate", "a red mug", "--dry-run"), 0),
+        (("generate", "--resume", "nowhere"), 2),
+    ],
+)
+def test_what_needs_no_model_does_not_wait_for_torch(tmp_path, arguments, code):
+    program = (
+        "import sys; from dreamsplat.commands import main\n"
+        "try: code = main(sys.argv[1:])\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "sys.exit(100 if 'torch' in sys.modules else code)"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == code, done.stderr
+
+
+@pytest.mark.parametrize(
     "arguments",
     [("convert", "n" * 300 + ".ply", "x.ply"), ("runs", "n" * 300), ("generate", "a red mug", "--out", "n" * 300),
      ("generate", "--resume", "n" * 300)],
@@ -95,8 +133,9 @@ def test_output_that_cannot_be_written_is_one_error():
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("--lift.candidates", 10**12), ("--prior3d.points", 10**11), ("--prior3d.points", 0),
-     ("--prior3d.sampling-steps", 10**9), ("--rates.means", "nan"), ("--rates.scales", "inf")],
+    [("--representation.lift.candidates", 10**12), ("--prior3d.points", 10**11), ("--prior3d.points", 0),
+     ("--prior3d.sampling-steps", 10**9), ("--representation.rates.means", "nan"),
+     ("--representation.rates.scales", "inf")],
 )  # fmt: skip
 def test_settings_that_no_machine_could_bear_are_refused(run, tmp_path, flag, value):
     quick = () if "prior3d" in flag else ("--prior3d.sampling-steps", 2, "--prior3d.points", 512)
@@ -144,12 +183,27 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(run, command):
     assert f"See `dreamsplat {command} --help`." in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("a red mug", "--sede", 3), "unknown: --sede, 3. Perhaps you meant --seed."),
+        (("a red mug", "--densify.every", 3), "Perhaps you meant --representation.densify.every."),
+        (("a red mug", "loss:imsm"), "Perhaps you meant loss:ism."),
+        (("a red mug", "--prior3d.file", "x.ply"), "--prior3d.file is a flag of prior3d:points: put that before it."),
+        (("a red mug", "--promt", "x"), "Perhaps you meant --preset."),  # The prompt has no flag.
+    ],
+)
+def test_an_unknown_flag_is_told_with_what_was_perhaps_meant(run, arguments, told):
+    code, _, err = run("generate", *arguments)
+    assert code == 2 and is_one_error(err) and told in err
+
+
 # --- generate ---------------------------------------------------------------------------------------------------------
 
 
 def test_generate_writes_everything_a_person_wants(run, quick_steps, tmp_path):
     (config,) = (quick_steps(),)
-    code, out, err = run("generate", "a red mushroom", "--out", tmp_path / "new" / "run", "--seed", 3)
+    code, out, err = run("generate", "a red mushroom", "--out", tmp_path / "new" / "run", "--seed", 3, "--steps", 2)
     folder = tmp_path / "new" / "run"
     assert code == 0, err
     assert config[0].prompt == "a red mushroom" and config[0].seed == 3
@@ -182,30 +236,105 @@ def test_the_first_picture_and_asset_are_on_disk_before_the_first_optimisation_s
 
 def test_the_preview_has_rows_for_cloud_start_and_result_seen_from_six_sides(run, quick_steps, monkeypatch, tmp_path):
     sheets = []
-    draw = folder.contact_sheet
+    draw = preview.contact_sheet
     monkeypatch.setattr(
-        folder, "contact_sheet", lambda rows, columns: sheets.append((rows, columns)) or draw(rows, columns)
+        preview, "contact_sheet", lambda rows, columns: sheets.append((rows, columns)) or draw(rows, columns)
     )
     quick_steps()
     run("generate", "a red mushroom", "--out", tmp_path)
     for rows, columns in sheets:
         assert [label.split()[0] for label, _ in rows[:2]] == ["3D", "initial"] and len(rows) == 3 and len(columns) == 6
         for _, images in rows:
-            assert images.shape == (6, 192, 192, 3)
+            assert images.shape == (6, 24, 24, 3)
             assert all(not torch.equal(images[0], other) for other in images[1:])
             assert (images - torch.tensor(BACKDROP)).abs().amax() > 0.2
     assert [rows[2][0].split()[0] for rows, _ in sheets] == ["now", "final"]
     assert pixels(tmp_path / "preview.png").shape == draw(*sheets[-1]).shape
 
 
-def test_dry_run_prints_the_configuration_that_a_run_writes(run, quick_steps, tmp_path):
+def test_dry_run_prints_the_configuration_that_a_run_writes(run, quick_steps, tmp_path, monkeypatch):
     quick_steps()
+    monkeypatch.chdir(tmp_path)
     flags = ("a blue car", "--seed", 7, "--steps", 2)
-    code, out, _ = run("generate", *flags, "--out", tmp_path / "dry", "--dry-run")
-    assert code == 0 and not (tmp_path / "dry").exists()
+    code, out, _ = run("generate", *flags, "--dry-run")
+    assert code == 0 and list(tmp_path.iterdir()) == []
     assert json.loads(out)["prompt"] == "a blue car" and json.loads(out)["seed"] == 7
     run("generate", *flags, "--out", tmp_path / "run")
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "prompt: empty. Say what to make"),
+        (("a red zeppelin",), "zeppelin"),
+        (("a red mug", "prior3d:points", "--prior3d.file", "none.ply"), "none.ply: no such file"),
+        (("a red mug", "--background", "white"), "--background: 'white'"),
+    ],
+)
+def test_a_dry_run_checks_what_needs_no_model(run, arguments, told):
+    code, out, err = run("generate", *arguments, "--dry-run")
+    assert code == 2 and is_one_error(err) and told in err and out == ""
+
+
+def test_the_folder_has_a_default_that_replaces_nothing(run, quick_steps, tmp_path, monkeypatch):
+    quick_steps()
+    monkeypatch.chdir(tmp_path)
+    for name in ("a-red-mug-3", "a-red-mug-3-2", "a-red-mug-3-3"):
+        code, out, err = run("generate", "a red  mug!", "--seed", 3)
+        assert code == 0 and f"runs/{name}/asset.ply" in out, err
+    code, out, _ = run("generate", "a blue mug", "--seed", 3)
+    assert code == 0 and "runs/a-blue-mug-3/asset.ply" in out
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [("!?", "run-0"), ("Ein rotes \u00c4pfelchen", "ein-rotes-\u00e4pfelchen-0"), ("x" * 999, "x" * 40 + "-0")],
+)
+def test_a_default_folder_can_be_a_file_name(prompt, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert generate.default_folder(DreamConfig(prompt=prompt)) == Path("runs") / name
+
+
+def test_relative_paths_hold_wherever_the_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    args = generate.parse(["a red mug", "prior3d:points", "--prior3d.file", "chair.ply", "prior2d:bundled",
+                           "--prior2d.weights", "w.safetensors"])  # fmt: skip
+    config = args.settings()
+    assert isinstance(config.prior3d, FromFile) and isinstance(config.prior2d, BundledImagePrior)
+    assert config.prior3d.file == tmp_path / "chair.ply" and config.prior2d.weights == tmp_path / "w.safetensors"
+
+
+def test_a_picture_goes_to_a_3d_prior_that_can_start_from_one(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = generate.parse(["a fox", "--image", "fox.png", "prior3d:shap-e"]).settings()
+    assert isinstance(config.prior3d, ShapE) and config.prior3d.image == tmp_path / "fox.png"
+    code, _, err = run("generate", "a red mug", "--image", "fox.png")
+    assert code == 2 and err.startswith("error: --image: BundledCloudPrior does not start from a picture.")
+    assert "--prior3d" in err and is_one_error(err)
+
+
+def test_memory_is_fitted_by_the_2d_prior(run):
+    code, _, err = run("generate", "a red mug", "--vram", 8)
+    assert (
+        code == 2
+        and err.startswith("error: --vram: BundledImagePrior has no settings that save memory.")
+        and is_one_error(err)
+    )
+
+
+def test_help_tells_how_to_resume_and_where_results_go(run):
+    code, out, _ = run("generate", "--help")
+    told = " ".join(out.replace("\u2502", " ").split())
+    assert code == 0 and "--resume FOLDER" in told and "runs/PROMPT-SEED" in told and "PROMPT" in told
+    assert "--representation.densify.every" in told and "--config" not in told
+
+
+@pytest.mark.parametrize("extra", [("a red mug",), ("--seed", 5), ("--out", "x"), ("--preset", "fast")])
+def test_a_run_that_goes_on_takes_no_other_settings(run, tmp_path, extra):
+    code, _, err = run("generate", *extra, "--resume", tmp_path)
+    assert code == 2 and err.startswith("error: --resume: a run continues with its own settings.")
+    assert "--checkpoint-every" in err and is_one_error(err)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -213,7 +342,7 @@ def test_dry_run_prints_the_configuration_that_a_run_writes(run, quick_steps, tm
 def test_a_preset_gives_the_defaults_that_other_flags_override(preset, flag):
     chosen = [part.format(preset) for part in flag]
     args = generate.parse(["a red mug", "--out", "x", "--seed", "11", *chosen])
-    assert args.config() == dataclasses.replace(PRESETS[preset], prompt="a red mug", seed=11)
+    assert args.settings() == dataclasses.replace(PRESETS[preset], prompt="a red mug", seed=11)
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(run, tmp_path):
@@ -276,21 +405,49 @@ def test_a_folder_without_write_permission_is_refused_before_any_work(run, quick
     assert code == 2 and is_one_error(err) and asked == []
 
 
-def test_ctrl_c_keeps_what_is_there(run, quick_steps, tmp_path):
-    quick_steps(before={"distil": KeyboardInterrupt()})
-    code, _, err = run("generate", "a red mug", "--out", tmp_path / "run")
-    assert code == 130 and "stopped" in err and "Traceback" not in err
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_its_step_and_tells_how_to_go_on(run, quick_steps, tmp_path, number):
+    quick_steps(watch=lambda step: os.kill(os.getpid(), number) if step.index == 1 else None)
+    code, out, err = run("generate", "a red mug", "--out", tmp_path / "run")
+    assert code == 128 + number and out == "" and "Press Ctrl-C again to quit now." in err
+    assert f"Stopped. {tmp_path / 'run'} holds step 1. To continue:\n  dreamsplat generate --resume" in err
     assert len(load(tmp_path / "run" / "asset.ply")) == 30
-    with Image.open(tmp_path / "run" / "preview.png") as preview:
-        assert preview.width > 6 * 192 and preview.height > 3 * 192
+    assert (tmp_path / "run" / "checkpoints" / "step-0000001.safetensors").exists()
+    with Image.open(tmp_path / "run" / "preview.png") as picture:
+        assert picture.width > 6 * 24 and picture.height > 3 * 24
     assert json.loads((tmp_path / "run" / "config.json").read_text())["prompt"] == "a red mug"
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
 
 
-def test_ctrl_c_before_there_are_gaussians_leaves_nothing(run, quick_steps, tmp_path):
-    quick_steps(before={"lift": KeyboardInterrupt()})
-    code, _, err = run("generate", "a red mug", "--out", tmp_path / "run")
-    assert code == 130 and "nothing yet" in err
-    assert not (tmp_path / "run").exists()
+def test_a_second_signal_quits_at_once(run, quick_steps, tmp_path, monkeypatch):
+    class Quit(BaseException):
+        pass
+
+    def quit_now(code: int) -> None:
+        raise Quit(code)
+
+    def twice(step: Step) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "_exit", quit_now)
+    quick_steps(watch=twice)
+    with pytest.raises(Quit, match="130"):
+        run("generate", "a red mug", "--out", tmp_path / "run")
+
+
+def test_a_fault_of_the_display_costs_no_checkpoint(run, quick_steps, tmp_path, monkeypatch):
+    def fail(self: object, event: Stepped) -> str:
+        if event.step == 1:
+            raise RuntimeError("a fault")
+        return ""
+
+    monkeypatch.setattr(progress._Pace, "in_words", fail)
+    quick_steps()
+    with pytest.raises(RuntimeError):
+        run("generate", "a red mug", "--out", tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "step-0000001.safetensors").exists()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["state"] == "stopped"
 
 
 def test_two_real_steps_with_one_seed_give_the_same_asset_twice(run, tmp_path):
@@ -304,30 +461,40 @@ def test_two_real_steps_with_one_seed_give_the_same_asset_twice(run, tmp_path):
 # --- progress ---------------------------------------------------------------------------------------------------------
 
 
-def shown_on(console: Console, random_gaussians, steps: int) -> str:
-    gaussians = random_gaussians(1234)
-    cloud = PointCloud(gaussians.means[:500], gaussians.means[:500])
-    with console.capture() as capture, progress.show_progress(console) as report:
-        report(Step("lift", 0, steps, gaussians, cloud, None, {}, {}))
-        for index in range(1, steps + 1):
-            report(Step("distil", index, steps, gaussians, None, None, {}, {}))
+def stepped(stage: Literal["lift", "distil"], step: int, total: int, seconds: float, gaussians) -> Stepped:
+    result = Step(stage, step, total, gaussians, None, None, {"gaussians": len(gaussians)}, {})
+    return Stepped(Path("run"), step, total, seconds, result)
+
+
+def shown_on(console: Console, gaussians, steps: int, first: int = 0) -> str:
+    with console.capture() as capture, progress.show_progress(console) as show:
+        show(Started(Path("run"), first, steps, 0.0))
+        for index in range(first, steps + 1):
+            show(stepped("distil" if index else "lift", index, steps, 0.01 * index, gaussians))
     return capture.get()
 
 
 def test_plain_progress_is_a_few_lines_however_many_steps(random_gaussians):
-    lines = shown_on(Console(force_terminal=False, width=200), random_gaussians, steps=500).splitlines()
-    assert lines[0] == "lift to Gaussians: 1,234 Gaussians"
-    assert len(lines) <= 4 and lines[-1].startswith("distil step 500/500: ")
-    assert "steps/s" in lines[-1] and "0 s left" in lines[-1] and "1,234 Gaussians" in lines[-1]
+    console = Console(force_terminal=False, width=200)
+    lines = shown_on(console, random_gaussians(1234), steps=500).splitlines()
+    assert lines == [
+        "lift to Gaussians: 1,234 Gaussians",
+        "distil step 500/500: 100.0 steps/s, 0 s left, 1,234 Gaussians",
+    ]
 
 
-def test_the_rate_of_a_resumed_run_counts_its_own_steps_only(random_gaussians, monkeypatch):
-    clock = iter([100.0, 110.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    pace = progress._Pace()
-    gaussians = random_gaussians(3)
-    assert pace.describe(Step("distil", 200, 400, gaussians, None, None, {}, {})) == "3 Gaussians"
-    assert "2.0 steps/s" in pace.describe(Step("distil", 220, 400, gaussians, None, None, {}, {}))
+def test_plain_progress_tells_how_long_it_will_take_every_few_seconds(random_gaussians):
+    console = Console(force_terminal=False, width=200)
+    lines = shown_on(console, random_gaussians(12), steps=1100).splitlines()
+    assert lines[1] == "distil step 500/1100: 100.0 steps/s, 6 s left, 12 Gaussians" and len(lines) == 4
+
+
+def test_the_rate_of_a_resumed_run_counts_its_own_steps_only(random_gaussians):
+    pace, gaussians = progress._Pace(), random_gaussians(3)
+    assert pace.in_words(stepped("distil", 201, 400, 100.0, gaussians)) == ""
+    assert pace.in_words(stepped("distil", 221, 400, 110.0, gaussians)) == "2.0 steps/s"
+    assert pace.in_words(stepped("distil", 151, 400, 70.0, gaussians)) == ""  # It went back.
+    assert pace.in_words(stepped("distil", 161, 400, 71.0, gaussians)) == "10.0 steps/s"
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")])
@@ -336,13 +503,13 @@ def test_a_log_that_is_closed_or_full_does_not_stop_a_run(random_gaussians, erro
         raise error
 
     closed = SimpleNamespace(write=write, flush=lambda: None, isatty=lambda: False)
-    with progress.show_progress(Console(file=closed, force_terminal=False)) as report:
-        report(Step("lift", 0, 1, random_gaussians(3), None, None, {}, {}))
+    with progress.show_progress(Console(file=closed, force_terminal=False)) as show:  # type: ignore[arg-type]
+        show(stepped("lift", 0, 1, 0.0, random_gaussians(3)))
 
 
 def test_a_terminal_shows_a_bar_with_the_same_numbers(random_gaussians):
-    text = shown_on(Console(force_terminal=True, width=200), random_gaussians, steps=5)
-    assert "step 5/5" in text and "steps/s" in text and "1,234 Gaussians" in text
+    text = shown_on(Console(force_terminal=True, width=200), random_gaussians(1234), steps=5)
+    assert "step 5/5, 100.0 steps/s, 1,234 Gaussians" in text
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

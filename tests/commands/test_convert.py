@@ -18,7 +18,7 @@ from dreamsplat.assets.gaussians import with_sh_degree
 from dreamsplat.commands.convert import EXPORTS, convert
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
 from dreamsplat.formats import FORMATS, Format, load, ply, save
-from dreamsplat.mesh import MeshSettings, SurfaceSettings, mesh_of
+from dreamsplat.mesh import BakeSettings, MeshSettings, SurfaceSettings, mesh_of
 from dreamsplat.types import Gaussians
 
 TARGETS = [*FORMATS, *EXPORTS]
@@ -27,8 +27,8 @@ TARGETS = [*FORMATS, *EXPORTS]
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch):
     monkeypatch.setattr(pruning, "SIZE", 32)
-    coarse = MeshSettings(SurfaceSettings(resolution=24))
-    monkeypatch.setattr("dreamsplat.commands.convert.mesh_of", lambda gaussians: mesh_of(gaussians, coarse))
+    coarse = MeshSettings(SurfaceSettings(resolution=24), BakeSettings(views=8, size=64))
+    monkeypatch.setattr("dreamsplat.mesh.mesh_of", lambda gaussians: mesh_of(gaussians, coarse))
 
 
 @pytest.fixture

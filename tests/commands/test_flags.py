@@ -1,4 +1,4 @@
-"""Arguments that cannot be parsed are told in one line each, whatever the terminal."""
+"""Arguments that cannot be parsed are reported on one line each, whatever the terminal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import sys
 from dataclasses import dataclass
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import tyro
 
 from dreamsplat.commands.flags import parse_flags
-from dreamsplat.errors import InvalidInput
+from dreamsplat.commands.messages import in_shell_words, with_flags
+from dreamsplat.errors import FileProblem, InvalidInput
 
 
 @dataclass(frozen=True)
@@ -33,22 +34,20 @@ class Paint:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "Missing from dreamsplat paint: PATH, --colour {red,blue}."),
-        (["w"], "Missing from dreamsplat paint: --colour {red,blue}."),
-        (["w", "--colour"], "Missing value for argument '--colour'. Expected 1 values."),
-        (["w", "--colour", "red", "--coats", "two"], "--coats: invalid literal for int() with base 10: 'two'."),
-        (
-            ["w", "--colour", "green"],
-            "invalid choice 'green' for argument '--colour'. Expected one of ('red', 'blue').",
-        ),
-        (["w", "--colour", "red", "--size", "3"], "Missing value for argument '--size'. Expected 2 values."),
-        (["w", "--colour", "red", "x", "y"], "Unrecognized options: x, y."),
-        (["w", "--colour", "red", "--caots", "3"], "Unrecognized options: --caots, 3. Perhaps you meant --coats INT."),
+        ([], "missing: PATH, --colour {red,blue}."),
+        (["w"], "missing: --colour {red,blue}."),
+        (["w", "--colour"], "--colour: expected {red,blue}."),
+        (["w", "--colour", "red", "--coats", "two"], "--coats: 'two', expected INT."),
+        (["w", "--colour", "green"], "--colour: 'green', expected one of red, blue."),
+        (["w", "--colour", "red", "--size", "3"], "--size: expected FLOAT FLOAT."),
+        (["w", "--colour", "red", "--size", "3", "wide"], "--size: expected FLOAT FLOAT."),
+        (["w", "--colour", "red", "x", "y"], "unknown: x, y."),
+        (["w", "--colour", "red", "--caots", "3"], "unknown: --caots, 3. Perhaps you meant --coats."),
     ],
 )
 @pytest.mark.parametrize("columns", ["80", "40", "300"])
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_what_cannot_be_parsed_is_told_in_one_line(monkeypatch, columns, encoding, arguments, told):
+def test_what_cannot_be_parsed_is_reported_on_one_line(monkeypatch, columns, encoding, arguments, told):
     monkeypatch.setattr(sys, "stdout", out := TextIOWrapper(BytesIO(), encoding))
     monkeypatch.setattr(sys, "stderr", err := StringIO())
     monkeypatch.setenv("COLUMNS", columns)
@@ -66,3 +65,66 @@ def test_help_is_still_printed_and_leaves(capsys):
     with pytest.raises(SystemExit) as caught:
         parse_flags(Paint, ["--help"], "paint")
     assert caught.value.code == 0 and "How many." in capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class Brush:
+    """A part whose own check fails."""
+
+    width: float = 1.0
+    """How wide."""
+
+    def __post_init__(self) -> None:
+        if self.width <= 0:
+            raise InvalidInput(f"{self.width}, expected above 0.", setting="width", advice="See `paint.coats`.")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Brushes in a box."""
+
+    brush: Brush = Brush()
+    """The brush."""
+    count: int = 1
+    """How many."""
+
+    def __post_init__(self) -> None:
+        if self.count > 9:
+            raise InvalidInput(f"{self.count}, expected at most 9.", setting="count")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Settings without a prefix, and a flag of the command itself."""
+
+    config: Annotated[Tools, tyro.conf.arg(name="")] = Tools()
+    """The settings."""
+    days: int = 1
+    """How long."""
+
+    def __post_init__(self) -> None:
+        if self.days < 1:
+            raise InvalidInput(f"{self.days}, expected at least 1.", setting="days")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--brush.width", "0"], "--brush.width: 0.0, expected above 0. See --paint.coats."),
+        (["--count", "10"], "--count: 10, expected at most 9."),
+        (["--days", "0"], "--days: 0, expected at least 1."),
+    ],
+)
+def test_what_a_setting_refuses_names_its_flag_wherever_the_setting_is(arguments, told):
+    with pytest.raises(InvalidInput) as caught:
+        parse_flags(Job, arguments, "job")
+    assert in_shell_words(caught.value) == told
+
+
+def test_settings_between_backticks_are_flags_and_commands_are_not():
+    text = "Lower `render_size` or `loss.guidance_scale` for this `prompt`; see `dreamsplat words`."
+    told = "Lower --render-size or --loss.guidance-scale for this prompt; see `dreamsplat words`."
+    assert with_flags(text) == told
+    error = InvalidInput("empty.", setting="prompt", advice="Say what to make.")
+    assert in_shell_words(error) == "prompt: empty. Say what to make."
+    assert in_shell_words(FileProblem("x.ply: no such file.")) == "x.ply: no such file."

@@ -27,7 +27,6 @@ from dreamsplat.representations.splat_model import SplatModel
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
-    pytest.mark.usefixtures("one_torch_thread"),
 ]
 
 

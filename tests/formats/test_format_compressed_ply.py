@@ -268,7 +268,7 @@ def test_elements_that_differ_in_number_are_refused_before_any_is_decoded(
         monkeypatch.setattr(compressed_ply, decoder, must_wait)
     compressed_ply.write(random_gaussians(300, 1), tmp_path / "a.ply")
     (tmp_path / "a.ply").write_bytes((tmp_path / "a.ply").read_bytes().replace(old, new))
-    assert_refused(tmp_path / "a.ply", "for 300 vertices; expected")
+    assert_refused(tmp_path / "a.ply", "for 300 vertices, expected")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -351,7 +351,7 @@ def test_the_background_turns_dark_by_its_button_and_by_the_readers_choice(brows
 @needs_browser
 def test_the_page_says_what_it_shows_and_why_it_cannot(tmp_path, browser, random_gaussians, page):
     browser.open(page)
-    assert browser.run("document.querySelector('canvas').ariaLabel").startswith("a: 200 Gaussians")
+    assert browser.run("document.querySelector('canvas').ariaLabel").startswith("a: a 3D object of 200 Gaussians")
     assert browser.run("document.querySelector('#problem').innerText") == ""
     html.write(random_gaussians(0), tmp_path / "empty.html")
     browser.problems.clear()
@@ -364,7 +364,7 @@ def test_the_page_says_what_it_shows_and_why_it_cannot(tmp_path, browser, random
     try:
         browser.open(page)
         assert browser.run("document.querySelector('#problem').innerText") == (
-            "This asset cannot be shown here: WebGL2 is missing."
+            "This browser cannot show the asset: it needs WebGL2."
         )
     finally:
         browser("Page.removeScriptToEvaluateOnNewDocument", **broken)

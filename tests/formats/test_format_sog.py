@@ -29,8 +29,6 @@ from dreamsplat.formats.sog.bundle import picture_of
 from dreamsplat.formats.sog.codebook import codebook, nearest_codes, palette
 from dreamsplat.types import Gaussians
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 
 def rows(gaussians: Gaussians, index: np.ndarray) -> Gaussians:
     picked = torch.from_numpy(index)
@@ -274,33 +272,33 @@ def put(*keys: str | int) -> Callable[[object], Callable[[dict[str, Any], dict[s
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("version")(...), "SOG version 1; expected 2"),
+        (put("version")(...), "SOG version 1, expected 2"),
         (put("version")("a\nb"), re.escape(r"SOG version 'a\nb'")),
-        (put("count")(...), "count is None; expected a whole number"),
+        (put("count")(...), "count is None, expected an integer"),
         (put("count")(True), "count is True"),
         (put("count")(-1), "count is -1"),
         (put("count")(2**31), "count is 2147483648"),
         (put("count")(10**7), "10000000 Gaussians in .* bytes"),
-        (put("count")(5000), "24 x 24 pixels do not suit 5000 Gaussians"),
+        (put("count")(5000), "24 x 24 pixels do not match 5000 Gaussians"),
         (put("note")("x" * (1 << 20)), "'meta.json' unpacks to more than 1048576 bytes"),
         (put("means")([]), "no section means"),
-        (put("means", "mins")([0, 0]), "means mins is no list of 3 numbers"),
-        (put("means", "maxs", 1)(float("nan")), "means maxs is no list of 3 numbers"),
-        (put("means", "maxs", 1)(10**400), "means maxs is no list"),
+        (put("means", "mins")([0, 0]), "means mins is not a list of 3 numbers"),
+        (put("means", "maxs", 1)(float("nan")), "means maxs is not a list of 3 numbers"),
+        (put("means", "maxs", 1)(10**400), "means maxs is not a list"),
         (put("means", "files")(["means_l.webp"]), "means files names no picture 1"),
-        (put("means", "files", 0)("../means.webp"), "it holds no '../means.webp'"),
-        (put("scales", "codebook")([-1.0] * 300), "scales codebook is no list of 256"),
+        (put("means", "files", 0)("../means.webp"), "it has no '../means.webp'"),
+        (put("scales", "codebook")([-1.0] * 300), "scales codebook is not a list of 256"),
         (put("scales", "codebook")([-1.0] * 3), "asks for code .* of 3"),
-        (put("scales", "codebook", 0)("-1"), "scales codebook is no list"),
-        (put("shN", "bands")(4), "shN bands is 4; expected a whole number from 1 to 3"),
-        (put("shN", "bands")(2), "192 x 8 pixels do not suit"),
-        (put("shN", "count")(400), "shN: a label is 499; expected less than the palette's 400"),
+        (put("scales", "codebook", 0)("-1"), "scales codebook is not a list"),
+        (put("shN", "bands")(4), "shN bands is 4, expected an integer from 1 to 3"),
+        (put("shN", "bands")(2), "192 x 8 pixels do not match"),
+        (put("shN", "count")(400), "shN: a label is 499, but the palette has 400 entries"),
         (put("shN", "count")(70_000), "shN count is 70000"),
-        (lambda meta, files: files.pop("quats.webp"), "it holds no 'quats.webp'"),
+        (lambda meta, files: files.pop("quats.webp"), "it has no 'quats.webp'"),
         (lambda meta, files: files.update({"quats.webp": picture_of(np.zeros((500, 4), int))}), "last channel is 0"),
         (lambda meta, files: files.update({"quats.webp": files["quats.webp"][:100]}), "cannot be decoded"),
         (lambda meta, files: files.update({"quats.webp": b"\x89PNG\r\n\x1a\n" * 9}), "not a lossless WebP"),
-        (lambda meta, files: files.update({"sh0.webp": picture_of(np.zeros((200_000, 3), int))}), "do not suit 500"),
+        (lambda meta, files: files.update({"sh0.webp": picture_of(np.zeros((200_000, 3), int))}), "do not match 500"),
         (lambda meta, files: files.update({"sh0.webp": bytes(8_000_000)}), "'sh0.webp' unpacks to more than"),
     ],
 )  # fmt: skip
@@ -313,10 +311,10 @@ def test_files_that_do_not_fit_are_refused(tmp_path, random_gaussians, change, m
 def test_what_is_no_zip_or_packed_in_other_ways_is_refused(tmp_path, random_gaussians):
     assert_refused(tmp_path / "none.sog", "no such file")
     (tmp_path / "a.sog").write_bytes(b"PK\x03\x04 but no more")
-    assert_refused(tmp_path / "a.sog", "not a .sog bundle: it is no zip")
+    assert_refused(tmp_path / "a.sog", "not a .sog bundle: not a zip")
     sog.write(random_gaussians(5), tmp_path / "a.sog")
     changed(tmp_path / "a.sog", lambda meta, files: None, compression=zipfile.ZIP_LZMA)
-    assert_refused(tmp_path / "a.sog", "packed by method 14; expected stored or deflated")
+    assert_refused(tmp_path / "a.sog", "compressed by method 14, expected stored or deflated")
 
 
 def test_a_zip_of_many_files_is_refused_before_its_directory_is_parsed(tmp_path, random_gaussians):
@@ -327,7 +325,7 @@ def test_a_zip_of_many_files_is_refused_before_its_directory_is_parsed(tmp_path,
     with zipfile.ZipFile(tmp_path / "a.sog", "a") as archive:
         for i in range(1500):
             archive.writestr(zipfile.ZipInfo(str(i)), b"")
-    assert_refused(tmp_path / "a.sog", "not a .sog bundle: it is no zip, one cut short, or of many files")
+    assert_refused(tmp_path / "a.sog", "not a .sog bundle: not a zip, truncated, or with too many entries")
 
 
 def test_an_entry_that_starts_beyond_the_end_of_all_numbers_is_refused(tmp_path, random_gaussians):
@@ -349,14 +347,14 @@ def test_more_gaussians_than_one_for_four_bytes_are_refused(tmp_path, random_gau
     sog.write(random_gaussians(500, 1), tmp_path / "a.sog")
     size = (tmp_path / "a.sog").stat().st_size
     changed(tmp_path / "a.sog", put("count")(100_000 + size // 2))
-    assert_refused(tmp_path / "a.sog", "Gaussians in .* bytes; that is too few to be real")
+    assert_refused(tmp_path / "a.sog", "Gaussians in only .* bytes")
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"[" * 100_000, b'{"version": 2, "count": ' + b"9" * 5000 + b"}"])
 def test_meta_that_is_no_object_is_refused(tmp_path, text):
     with zipfile.ZipFile(tmp_path / "a.sog", "w") as archive:
         archive.writestr("meta.json", text)
-    assert_refused(tmp_path / "a.sog", "meta.json is no JSON object")
+    assert_refused(tmp_path / "a.sog", "meta.json is not a JSON object")
 
 
 @repeatable

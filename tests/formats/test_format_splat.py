@@ -111,8 +111,8 @@ def test_colour_by_direction_is_dropped_with_one_warning(tmp_path, random_gaussi
     with caplog.at_level(logging.WARNING):
         splat.write(gaussians, tmp_path / "a.splat")
     assert [r.getMessage() for r in caplog.records] == [
-        f"{tmp_path / 'a.splat'}: .splat holds no colour by direction; degree 0 of 3 is kept. "
-        "Write .ply or .spz to keep all."
+        f"{tmp_path / 'a.splat'}: .splat holds no view-dependent colour; only degree 0 of 3 is "
+        "written. Use .ply or .spz to keep it."
     ]
     caplog.clear()
     splat.write(dataclasses.replace(gaussians, sh=gaussians.sh[:, :1]), tmp_path / "b.splat")
@@ -165,7 +165,7 @@ def test_values_that_cannot_be_used_are_refused_by_name(tmp_path, changes, messa
 def test_a_file_cut_within_a_record_is_refused(tmp_path):
     path = written(tmp_path)
     path.write_bytes(path.read_bytes()[:-1])
-    assert_refused(path, "95 bytes, expected a multiple of 32; it is truncated or no .splat file")
+    assert_refused(path, "95 bytes, expected a multiple of 32; it is truncated or not a .splat file")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_file_cut_within_a_record_is_refused(tmp_path):
 )
 def test_a_renamed_file_of_another_format_is_refused_with_its_suffix(tmp_path, start, suffix):
     (tmp_path / "a.splat").write_bytes(start.ljust(64, b"\0"))
-    assert_refused(tmp_path / "a.splat", rf"begins like a \.{suffix} file; give it that suffix")
+    assert_refused(tmp_path / "a.splat", rf"begins like a \.{suffix} file. Give it that suffix")
 
 
 def test_a_missing_file_is_refused(tmp_path):

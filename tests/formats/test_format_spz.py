@@ -247,7 +247,7 @@ def test_degree_4_is_left_out_with_a_warning(tmp_path, caplog):
     loaded = spz.read(old_file(tmp_path, 3, degree=4))
     assert loaded.sh.shape == (2, 16, 3) and loaded.sh[1, 15].tolist() == [14 / 128, 15 / 128, 16 / 128]
     assert [r.getMessage() for r in caplog.records] == [
-        f"{tmp_path / 'old.spz'}: spherical harmonics of degree 4; degree 3 is kept."
+        f"{tmp_path / 'old.spz'}: spherical harmonics of degree 4 are cut to degree 3."
     ]
 
 
@@ -256,7 +256,7 @@ def test_extensions_of_others_are_left_out(tmp_path, flag, caplog):
     extension = struct.pack("<III", 0xADBE0002, 4, 0)
     loaded = spz.read(old_file(tmp_path, 3, flags=flag, trailer=extension))
     assert loaded.means.tolist() == spz.read(old_file(tmp_path, 3)).means.tolist()
-    assert ["extensions are left out" in r.getMessage() for r in caplog.records] == [True] * (flag == 2)
+    assert ["extensions are ignored" in r.getMessage() for r in caplog.records] == [True] * (flag == 2)
 
 
 def version_4(folder: Path, saved: Gaussians, compress) -> Path:
@@ -309,13 +309,13 @@ def assert_refused(path: Path, message: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"N", b"ply\n", b"\x89PNG\r\n\x1a\n", b"PK\x03\x04" + bytes(99)])
 def test_what_is_no_spz_file_is_refused(tmp_path, content):
     (tmp_path / "a.spz").write_bytes(content)
-    assert_refused(tmp_path / "a.spz", "not a .spz file")
+    assert_refused(tmp_path / "a.spz", "not an .spz file")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"magic": b"PSGN"}, "not a .spz file"),
+        ({"magic": b"PSGN"}, "not an .spz file"),
         ({"stated": 0}, "version 0, .*expected version 1 to 3"),
         ({"stated": 4}, "version 4, .*expected version 1 to 3"),
         ({"degree": 5}, "degree 5"),

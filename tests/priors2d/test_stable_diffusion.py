@@ -398,7 +398,7 @@ def empty_tokenizer(folder: Path) -> None:
         (other_unet, "holds a MultiViewUNetModel where a UNet2DConditionModel should be"),
         (not_json, "config.json is not valid JSON"),
         (not_an_object, "holds a list, expected an object"),
-        (empty_tokenizer, "tokenizer knows 2 tokens, but text_encoder 194"),
+        (empty_tokenizer, "tokenizer knows 2 tokens, but text_encoder knows 194"),
     ],
 )
 def test_a_malformed_checkpoint_is_refused_with_its_name_and_the_reason(damage, reason, copied):

@@ -125,7 +125,7 @@ def test_quaternions_of_length_zero_are_refused(inputs: dict[str, Any], refusal:
 def test_values_beyond_float32_are_refused_where_it_computes_in_float32(inputs: dict[str, Any]) -> None:
     doubles = {name: tensor.double() for name, tensor in inputs.items()}
     doubles["means"] = with_value(doubles["means"], 1e200)
-    with pytest.raises(InvalidInput, match="beyond float32"):
+    with pytest.raises(InvalidInput, match="exceeds float32"):
         draw(doubles, "cpu")
     assert draw(doubles, "reference").rgb.isfinite().all()
 
@@ -140,7 +140,7 @@ def test_focal_lengths_of_zero_or_less_are_refused(
 
 def test_no_camera_is_refused(inputs: dict[str, Any], refusal: Callable[..., str]) -> None:
     empty = {name: inputs[name][:0] for name in (*CAMERAS, "background", "screen_offsets")}
-    assert refusal(**empty) == "cameras: none, expected at least one."
+    assert refusal(**empty) == "no cameras, expected at least one."
 
 
 @pytest.mark.parametrize("background", ["white", (0.1, 0.2), 0.5, None, (nan, 0, 0), ("a", "b", "c")])

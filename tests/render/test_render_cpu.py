@@ -22,8 +22,6 @@ from dreamsplat.render import cpu, reference
 from dreamsplat.render.selftest import scene
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 INPUTS = ("means", "scales", "quats", "opacities", "sh", "background", "screen_offsets")
 OUTPUTS = ("rgb", "alpha", "depth")
 BUILDS = cpu.builds()

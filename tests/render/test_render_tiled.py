@@ -16,8 +16,6 @@ from dreamsplat.method.cameras import make_views
 from dreamsplat.render import reference, selftest, tiled
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 INPUTS = ("means", "scales", "quats", "opacities", "sh", "background", "screen_offsets")
 OUTPUTS = ("rgb", "alpha", "depth")
 

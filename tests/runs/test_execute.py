@@ -16,7 +16,7 @@ from analytic import GaussianDenoiser, GaussianPrior, LearningPrior
 from small_run import CONFIG, BallPrior, events, go_on
 
 from dreamsplat import dream_steps
-from dreamsplat.errors import Diverged, InvalidInput
+from dreamsplat.errors import Diverged, FileProblem, InvalidInput
 from dreamsplat.formats import load
 from dreamsplat.guidance import VSD
 from dreamsplat.priors2d import AbstractImagePrior
@@ -196,6 +196,16 @@ def test_a_run_that_could_not_start_keeps_an_earlier_one(killed: Path) -> None:
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_a_run_that_could_not_start_keeps_files_that_are_no_run(tmp_path: Path) -> None:
+    names = ("asset.ply", "metrics.jsonl", "checkpoints/step-0000007.safetensors")
+    (tmp_path / "checkpoints").mkdir()
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    *_, failed = events(tmp_path, replace(CONFIG, prior2d=NoPrior()), resume=False)
+    assert isinstance(failed, Failed) and all((tmp_path / name).read_text() == "mine" for name in names)
+    assert not (tmp_path / "config.json").exists() and not (tmp_path / "run.json").exists()
+
+
 def test_a_run_that_starts_replaces_an_earlier_one(unbroken: Path, killed: Path) -> None:
     (killed / "notes.txt").write_text("mine")
     go_on(killed, resume=False)
@@ -260,6 +270,17 @@ def test_a_branch_killed_before_its_first_step_goes_on_where_it_started(
     assert not (tmp_path / "run").exists()  # Its consumer left before there was anything.
     started, *_ = go_on(killed)
     assert started.step == 35 and asset(killed) == asset(unbroken)
+
+
+def test_a_branch_that_lost_its_checkpoints_does_not_start_again_as_something_else(
+    unbroken: Path, tmp_path: Path
+) -> None:
+    go_on(tmp_path, start=newest(unbroken), config=replace(CONFIG, steps=42))
+    for path in (tmp_path / "checkpoints").glob("step-*"):
+        path.unlink()
+    with pytest.raises(FileProblem, match="started from a checkpoint of another run"):
+        go_on(tmp_path, replace(CONFIG, steps=42))
+    assert (tmp_path / "asset.ply").exists()
 
 
 def test_a_branch_may_have_another_loss(unbroken: Path, tmp_path: Path) -> None:

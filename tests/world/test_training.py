@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import subprocess
@@ -21,7 +22,7 @@ from dreamsplat.world.data.pictures import draw_pictures
 from dreamsplat.world.language import vocabulary
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser, ImageDenoiserSizes
 from dreamsplat.world.nets.shape_denoiser import ShapeDenoiserSizes
-from dreamsplat.world.training import gallery, processes
+from dreamsplat.world.training import gallery, processes, session
 from dreamsplat.world.training.session import ImageTraining, Session, VolumeTraining, train_image, train_volume
 from dreamsplat.world.training.trainer import Batches, Trainer, TrainerSettings, train
 
@@ -67,12 +68,12 @@ def test_training_resumes_from_its_checkpoint_exactly(tmp_path: Path) -> None:
 
 
 def test_a_session_ends_when_its_time_is_up_and_the_next_one_continues(tmp_path: Path) -> None:
-    for session in (1, 2):
+    for number in (1, 2):
         trainer = _trainer()
         train(trainer, _batches(), tmp_path, lambda _: None, seed=0)
         lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-        assert len([line for line in lines if "session" in line]) == session
-        assert trainer.samples == 16 * session
+        assert len([line for line in lines if "session" in line]) == number
+        assert trainer.samples == 16 * number
     assert lines[-1]["samples"] == 16
 
 
@@ -114,9 +115,9 @@ def one_row(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("one_row")
 def test_the_2d_model_trains_in_sessions_that_leave_weights_and_a_sheet(tmp_path: Path) -> None:
     settings = ImageTraining(Session(tmp_path, training=TWO_STEPS), TINY, batch=2, instances=1, views=1)
-    for session in (1, 2):
+    for number in (1, 2):
         path = train_image(settings)
-        assert training_record(path)["samples"] == 4 * session
+        assert training_record(path)["samples"] == 4 * number
     model = read_image_model(path)
     assert model.config == TINY
     average = load_file(tmp_path / "image" / "checkpoint.safetensors")["average.exit.bias"]
@@ -131,8 +132,10 @@ def test_the_3d_model_trains_in_sessions_that_keep_the_code_of_the_first(
 ) -> None:
     monkeypatch.setattr(shapes, "SHAPE_LATENT", 8)
     monkeypatch.setattr(shapes, "COLOUR_LATENT", 8)
+    two = functools.partial(shapes.draw_shapes, categories=("mug", "duck"))
+    monkeypatch.setattr(session, "draw_shapes", two)
     sizes = ShapeDenoiserSizes(latent=16, width=32, blocks=1)
-    settings = VolumeTraining(Session(tmp_path, training=TWO_STEPS), sizes, batch=4, instances=2)
+    settings = VolumeTraining(Session(tmp_path, training=TWO_STEPS), sizes, batch=4, instances=10)
     path = train_volume(settings)
     _, code = read_volume_model(path)
     train_volume(replace(settings, instances=1))

@@ -9,20 +9,25 @@ import torch
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.method.cameras import sample_views
+from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
+from dreamsplat.priors2d.bundled_model import premultiplied
 from dreamsplat.priors3d import BundledCloudPrior
 from dreamsplat.render import render
 from dreamsplat.types import PointCloud
 from dreamsplat.world.camera_range import WORLD_CAMERAS
-from dreamsplat.world.data.pictures import draw_pictures, paint
+from dreamsplat.world.data import shapes
+from dreamsplat.world.data.pictures import draw_pictures, paint, render_layers, surface_gaussians
 from dreamsplat.world.data.shapes import draw_shapes, encode_pool, fit_code
 from dreamsplat.world.language.captions import Caption, parse_caption
+from dreamsplat.world.language.palette import COLOUR_RGB
 from dreamsplat.world.nets.camera_features import PosedFeatures, ray_points
 from dreamsplat.world.nets.conditions import drop_conditions, pack_condition
 from dreamsplat.world.nets.diffusion import denoising_loss, karras_sigmas, precondition, sample_heun
 from dreamsplat.world.nets.shape_code import ShapeGrid, draw_layers, paint_layers, surface_cloud
 from dreamsplat.world.objects.categories import CATEGORIES
 from dreamsplat.world.objects.draw_object import draw_object
+from dreamsplat.world.objects.shapes import surface_points
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -86,11 +91,6 @@ def test_without_a_camera_posed_features_do_not_depend_on_it() -> None:
 
 def test_a_painted_picture_is_the_rendering_of_the_coloured_object() -> None:
     # The pool's layers rely on rendering being linear in colour: check it against a direct rendering.
-    from dreamsplat.priors2d.bundled_model import premultiplied
-    from dreamsplat.world.data.pictures import render_layers, surface_gaussians
-    from dreamsplat.world.language.palette import COLOUR_RGB
-    from dreamsplat.world.objects.shapes import surface_points
-
     surface = surface_points(CATEGORIES["mug"].build(_generator()), 800, _generator())
     views = sample_views(WORLD_CAMERAS, 2, 32, _generator())
     rgb = COLOUR_RGB[:2]
@@ -110,8 +110,10 @@ def test_a_pool_gives_trained_captions_with_their_pictures() -> None:
     assert 1.0 not in mugs[:, 0].tolist()  # "a red mug" is held out.
 
 
-def test_the_code_gives_back_shapes_like_those_it_was_fitted_to() -> None:
-    pool = draw_shapes(12, _generator())
+def test_the_code_gives_back_shapes_like_those_it_was_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "SHAPE_LATENT", 16)
+    monkeypatch.setattr(shapes, "COLOUR_LATENT", 16)
+    pool = draw_shapes(15, _generator(), categories=("chair", "duck"))
     code = fit_code(pool, _generator())
     parts = CATEGORIES["chair"].build(_generator(7))
     distance, layers = draw_layers(parts)
@@ -170,8 +172,6 @@ def test_the_2d_model_refuses_cameras_that_it_was_not_trained_for() -> None:
 
 
 def test_the_2d_model_refuses_pictures_of_another_size_and_other_backgrounds() -> None:
-    from dreamsplat.presets import PRESETS
-
     prior = BundledImagePrior().load(torch.device("cpu"))
     views = sample_views(WORLD_CAMERAS, 1, 48, _generator())
     with pytest.raises(InvalidInput, match="render_size: 48 px.*Use 64"):

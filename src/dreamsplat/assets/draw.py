@@ -1,4 +1,4 @@
-"""Pictures of assets from any number of cameras, drawn as they are asked for."""
+"""Pictures of assets from any number of cameras, rendered on demand."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dreamsplat.types import Cameras, Gaussians, PointCloud
 BACKDROP = (0.86, 0.86, 0.86)
 """Background of preview and turntable: light, and still darker than a white object."""
 
-_CAMERAS, _PIXELS = 8, 1 << 21  # At most, rendered at a time: memory does not grow with the number of cameras.
+_CAMERAS, _PIXELS = 8, 1 << 21  # Most rendered at a time, so that memory does not grow with the number of cameras.
 
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """The pictures [H, W, 3] of a film, on the CPU and without gradients; only a few exist at a time."""
+    """The pictures [H, W, 3] of a film, on the CPU, without gradients; only a few exist at a time."""
 
     gaussians: Gaussians
     """What they show."""

@@ -22,8 +22,8 @@ from dreamsplat.types import PointCloud, check_shapes
 Z_UP_TO_Y_UP = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
 """[3, 3] our world -> +y up, front +z, +x unchanged: glTF, three.js, and what the SPZ authors call RUB."""
 Z_UP_TO_Y_DOWN = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=torch.float64)
-"""[3, 3] our world -> +y down, front -z, +x unchanged: OpenCV axes as if a camera stood before the object, which is
-what most splat viewers assume. It is `Z_UP_TO_Y_UP` after half a turn about x, the turn that those viewers apply."""
+"""[3, 3] our world -> +y down, front -z, +x unchanged: OpenCV axes of a camera in front of the object, which most splat
+viewers assume. It is `Z_UP_TO_Y_UP` after half a turn about x, the turn that those viewers apply."""
 
 
 def rotated(
@@ -55,8 +55,8 @@ def turned(splats: Splats, angle_deg: float, axis: tuple[float, float, float] = 
 
     Args:
         splats: what to turn.
-        angle_deg: how far, counter-clockwise for somebody towards whom the axis points.
-        axis: direction of the line, of any length but 0; the vertical by default.
+        angle_deg: how far, counter-clockwise when the axis points at the viewer.
+        axis: direction of the line, of any length but 0; vertical by default.
 
     Raises:
         InvalidInput: if the angle is not finite, or the axis has no direction.
@@ -73,11 +73,11 @@ def sh_rotation(
     rotation: Tensor,  # [3, 3] float64, on the CPU
     degree: int,  # 0 to 3
 ) -> Tensor:
-    """The matrix [K, K] that turns spherical-harmonic coefficients: sh_new = M sh_old, float64.
+    """The matrix [K, K] that rotates spherical-harmonic coefficients: sh_new = M sh_old, float64.
 
-    A turned object shows towards d what the old one showed towards R^T d, so the basis being orthonormal gives
-    M_jk = integral of basis_j(d) basis_k(R^T d) over the sphere. The integrand is a polynomial of degree 2 * `degree`
-    at most; 4 Gauss-Legendre nodes in z and 7 equal steps around integrate degree 6 exactly.
+    A rotated object shows towards d what the old one showed towards R^T d. As the basis is orthonormal,
+    M_jk = integral of basis_j(d) basis_k(R^T d) over the sphere. The integrand is a polynomial of degree at most
+    2 * `degree`; 4 Gauss-Legendre nodes in z and 7 equal steps around integrate degree 6 exactly.
     """
     nodes, node_weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(4))
     around = torch.arange(7, dtype=torch.float64) * (2 * pi / 7)
@@ -88,7 +88,7 @@ def sh_rotation(
     new, old = sh_basis(directions, degree), sh_basis(directions @ rotation, degree)  # Rows: R^T d = d R.
     matrix = torch.einsum("p,pj,pk->jk", weights, new, old)
     degrees = torch.tensor([int(k**0.5) for k in range(len(matrix))])
-    return matrix * (degrees[:, None] == degrees)  # Degrees do not mix: what is left there is rounding.
+    return matrix * (degrees[:, None] == degrees)  # Degrees do not mix; anything there is rounding.
 
 
 def _quat(
@@ -96,7 +96,7 @@ def _quat(
 ) -> Tensor:
     """Unit quaternion [4] (w, x, y, z) of a rotation, w >= 0 wherever w is not tiny."""
     (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
-    # 4 q q^T; each row is a multiple of q, and the one with the largest diagonal is the most accurate.
+    # 4 q q^T: each row is a multiple of q, and the one with the largest diagonal element is the most accurate.
     products = rotation.new_tensor(
         [
             [1 + a + e + i, h - f, c - g, d - b],

@@ -1,8 +1,8 @@
-"""Fewer Gaussians for nearly the same pictures: those that contribute least to renderings from all around are left out.
+"""Fewer Gaussians for nearly the same pictures: those that contribute least to renderings from all around are removed.
 
 A Gaussian's importance is the sum of its blend weights alpha T (Kerbl et al. 2023, eq. 3) over all pixels of all views,
-as in Mini-Splatting (Fang and Wang 2024, section 4.1): how many pixels' worth of colour come from it. What lies hidden
-inside an object has none. It is measured exactly, by the gradient of the pictures with respect to colour.
+as in Mini-Splatting (Fang and Wang 2024, section 4.1): how many pixels' worth of colour come from it. For Gaussians
+hidden inside an object it is 0. It is measured exactly, by the gradient of the pictures with respect to colour.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from dreamsplat.render import render
 from dreamsplat.types import Cameras, Gaussians
 
 ELEVATIONS_DEG = (-30.0, 0.0, 30.0, 60.0)
-"""Heights of the rings of cameras; each ring is turned against the one below it."""
+"""Elevations of the rings of cameras; each ring is rotated relative to the one below it."""
 AZIMUTHS = 8
 """Cameras in a ring."""
 SIZE = 256
 """Width and height of the pictures, px."""
 FOV_Y_DEG = 40.0
-"""Field of view of the cameras. They stand where the object's ball just fits into it."""
+"""Field of view of the cameras, into which the ball around the object just fits."""
 
-_INSIDE = 0.99  # Share of the Gaussians that the ball holds: a few far away must not make the object tiny.
-_NEAR_ENOUGH = 0.995  # A file that fills this share of its limit is not made again.
+_INSIDE = 0.99  # Share of the Gaussians inside the ball: a few outliers must not make the object tiny.
+_NEAR_ENOUGH = 0.995  # A file that fills this share of its limit is good enough.
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class Pruned:
     gaussians: Gaussians
     """The Gaussians that were kept, in their old order."""
     psnr_db: float
-    """How near their pictures come to those of all Gaussians, see `picture_psnr`; infinite if nothing changed."""
+    """How close their pictures are to those of all Gaussians, see `picture_psnr`; infinite if nothing changed."""
 
 
 def prune(gaussians: Gaussians, count: int) -> Pruned:
-    """Keep the `count` most important Gaussians; all of them, if there are no more. Deterministic.
+    """Keep the `count` most important Gaussians, or all if there are no more than that. Deterministic.
 
     Raises:
         InvalidInput: if `count` is below 1, or a value cannot be rendered.
     """
     if count < 1:
-        raise InvalidInput(f"prune: count {count}, expected at least 1.")
+        raise InvalidInput(f"{count}, expected at least 1.", setting="count")
     if count >= len(gaussians):
         return Pruned(gaussians, math.inf)
     kept = _kept(gaussians, _most_important_first(gaussians)[:count])
@@ -68,8 +68,8 @@ def prune_to_size(
     Args:
         gaussians: what to prune.
         limit_bytes: the file's greatest size.
-        size_of: the bytes of the file that holds some Gaussians; grows with their number.
-        count: keep no more than this in any case.
+        size_of: the size in bytes of a file with the given Gaussians; grows with their number.
+        count: keep at most this many in any case.
 
     Raises:
         InvalidInput: if not even one Gaussian fits, `count` is below 1, or a value cannot be rendered.
@@ -84,7 +84,7 @@ def prune_to_size(
     for step in itertools.count():
         if over - fits <= 1 or fits_bytes >= _NEAR_ENOUGH * limit_bytes:
             break
-        # In proportion, which is at once right where all take the same bytes; else halving in between narrows it down.
+        # Proportional guesses are exact if all take the same bytes; halving in between narrows it down otherwise.
         share = 0.5 if step % 2 else (aim - fits_bytes) / (over_bytes - fits_bytes)
         guess = min(max(fits + int((over - fits) * share), fits + 1), over - 1)
         if (size := size_of(_kept(gaussians, order[:guess]))) <= limit_bytes:
@@ -93,7 +93,7 @@ def prune_to_size(
             over, over_bytes = guess, size
     if fits == 0:
         raise InvalidInput(
-            f"a file of one Gaussian takes {over_bytes} bytes, expected at most {limit_bytes}; allow more."
+            f"a file of one Gaussian takes {over_bytes} bytes, expected at most {limit_bytes}.", advice="Allow more."
         )
     kept = _kept(gaussians, order[:fits])
     return Pruned(kept, picture_psnr(gaussians, kept))
@@ -104,7 +104,7 @@ def importance(
     cameras: Cameras,  # C
 ) -> Tensor:
     """Sums [N] of blend weights alpha T over all pixels of all cameras, >= 0. No gradient."""
-    # Every colour is grey, far from 0 where colours are clamped, so that the pictures are linear in the coefficient.
+    # All colours are grey, far from 0 where they are clamped, so that the pictures are linear in the coefficient.
     grey = torch.zeros_like(gaussians.sh[:, :1]).requires_grad_()
     plain = dataclasses.replace(gaussians.detach(), sh=grey)
     total = torch.zeros_like(gaussians.opacities, requires_grad=False)
@@ -117,8 +117,8 @@ def importance(
 def picture_psnr(before: Gaussians, after: Gaussians) -> float:
     """Peak signal-to-noise ratio, dB, between pictures of two assets from all around the first, over black and white.
 
-    Both are drawn by the same cameras; colours are clamped to [0, 1], and errors are averaged over all pixels, those of
-    the background included. Infinite if the pictures are equal.
+    Both are drawn by the same cameras; colours are clamped to [0, 1], and errors are averaged over all pixels, those
+    of the background included. Infinite if the pictures are equal.
 
     Raises:
         InvalidInput: if the first is empty, or a value cannot be rendered.
@@ -135,7 +135,7 @@ def picture_psnr(before: Gaussians, after: Gaussians) -> float:
 
 
 def _most_important_first(gaussians: Gaussians) -> Tensor:
-    """Indices [N]; equal ones stay in order."""
+    """Indices [N]; ties stay in order."""
     whole = _in_unit_ball(gaussians, *_ball(gaussians))
     return importance(whole, _cameras(whole.means)).argsort(descending=True, stable=True)
 
@@ -148,7 +148,7 @@ def _kept(gaussians: Gaussians, index: Tensor) -> Gaussians:
 def _ball(gaussians: Gaussians) -> tuple[Tensor, float]:
     """Centre [3], float64, and radius of a ball that holds nearly all of the Gaussians, out to two deviations."""
     if len(gaussians) == 0:
-        raise InvalidInput("prune: there are no Gaussians, expected at least one.")
+        raise InvalidInput("no Gaussians to prune, expected at least one.")
     means, scales = gaussians.means.detach().double(), gaussians.scales.detach().double()
     ends = torch.stack([_quantile(means, 1 - _INSIDE), _quantile(means, _INSIDE)])  # [2, 3]
     centre = ends.mean(dim=0)
@@ -160,7 +160,7 @@ def _quantile(
     values: Tensor,  # [N, ...]
     share: float,
 ) -> Tensor:
-    """A value [...] with at least this share of the others at or below it."""
+    """The least value [...] with at least this share of all values at or below it."""
     return values.sort(dim=0).values[math.ceil(share * len(values)) - 1]
 
 
@@ -169,9 +169,9 @@ def _in_unit_ball(
     centre: Tensor,  # [3] float64
     radius: float,
 ) -> Gaussians:
-    """The scene moved and scaled, which changes no picture, so that cameras around the unit ball see it."""
+    """The object moved and scaled into the unit ball, around which the cameras stand."""
     like = gaussians.means
-    # What is a million radii away or across looks the same as what is farther, and stays within float32.
+    # Beyond a million radii nothing changes in the pictures, and this stays within float32.
     means = ((like.detach().double() - centre) / radius).clamp(-1e6, 1e6).to(like)
     scales = (gaussians.scales.detach().double() / radius).clamp(1e-9, 1e6).to(like)
     return dataclasses.replace(gaussians.detach(), means=means, scales=scales)

@@ -23,7 +23,7 @@ def contact_sheet(
     columns: Sequence[str],  # V labels
     gap_px: int = 8,
 ) -> NDArray[np.uint8]:
-    """Rows of images on white, with a label before each row and above each column.
+    """Rows of images on white, with a label to the left of each row and above each column.
 
     Returns:
         [height, width, 3] bytes.

@@ -27,7 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rerun": ("dreamsplat.commands.rerun:rerun", "Repeat a run and tell whether the result is identical."),
     "words": ("dreamsplat.commands.words:words", "List what the bundled models know."),
     "doctor": ("dreamsplat.commands.doctor:doctor", "Check this installation: versions, devices, renderer, weights."),
-    "train-world": ("dreamsplat.commands.train_world:train_world", "Train the bundled models, or go on training them."),
+    "train-world": (
+        "dreamsplat.commands.train_world:train_world",
+        "Train the bundled models, or continue their training.",
+    ),
 }
 """Name -> (module:function, one line of help). The function takes the arguments after it and returns an exit code."""
 

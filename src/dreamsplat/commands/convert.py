@@ -7,23 +7,24 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from dreamsplat.assets.frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated
-from dreamsplat.assets.gaussians import solid_points, with_sh_degree
-from dreamsplat.assets.pruning import Pruned, prune, prune_to_size
+from dreamsplat import registry
 from dreamsplat.commands.flags import parse_flags
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.formats import FORMATS, load, save
-from dreamsplat.formats.ply import save_points
-from dreamsplat.mesh import MESH_WRITERS, mesh_of
-from dreamsplat.types import Gaussians
+
+if TYPE_CHECKING:
+    from dreamsplat.assets import Pruned
+    from dreamsplat.types import Gaussians
 
 
 def write_points(gaussians: Gaussians, path: Path) -> str:
     """Write the centres of all Gaussians that are not faint, in their mean colour; says how many there are."""
+    from dreamsplat.assets import solid_points
+    from dreamsplat.formats.ply import save_points
+
     cloud = solid_points(gaussians)
     save_points(cloud, path)
     return f"{len(cloud):,} points"
@@ -31,6 +32,8 @@ def write_points(gaussians: Gaussians, path: Path) -> str:
 
 def write_mesh(gaussians: Gaussians, path: Path) -> str:
     """Write a closed mesh with a colour at each vertex; says how many triangles it has."""
+    from dreamsplat.mesh import MESH_WRITERS, mesh_of
+
     mesh = mesh_of(gaussians)
     MESH_WRITERS[path.suffix.lower()](mesh, path)
     return f"{len(mesh.faces):,} triangles"
@@ -43,7 +46,6 @@ EXPORTS: dict[str, Callable[[Gaussians, Path], str]] = {
 }
 """Name endings of files that hold no Gaussians -> function that writes one and says what is in it."""
 
-_TURNS = {"y": Z_UP_TO_Y_UP, "-y": Z_UP_TO_Y_DOWN}
 _FIXED_AXES = (".glb", ".html", ".mesh.glb", ".obj")  # Their writers turn the asset as the format demands.
 
 
@@ -70,22 +72,22 @@ class Convert:
     overwrite: bool = False
     """Replace a file of that name."""
 
-    def check(self) -> None:
-        """Refuse what can be refused before reading. Not in `__post_init__`, whose errors tyro would reword."""
-        kind = _kind(self.out)
-        if kind is None:
-            known = ", ".join(sorted({*FORMATS, *EXPORTS}))
-            raise FileProblem(f"{self.out}: unknown format '{self.out.suffix}'.", advice=f"Known endings: {known}.")
+    def __post_init__(self) -> None:
+        """Refuse what can be refused before the asset is read."""
+        if self.max_gaussians is not None and self.max_gaussians < 1:
+            raise InvalidInput(f"{self.max_gaussians}, expected at least 1.", setting="max_gaussians")
+        if self.max_mb is not None and not 0 < self.max_mb < math.inf:
+            raise InvalidInput(f"{self.max_mb}, expected a number of megabytes above 0.", setting="max_mb")
         try:
             self._check_place()
         except FileProblem:
             raise
         except OSError as error:  # such as a name that is too long
             raise FileProblem(f"{self.out}: cannot be used ({error.strerror}). Choose another name.") from error
-        if self.max_gaussians is not None and self.max_gaussians < 1:
-            raise InvalidInput(f"{self.max_gaussians}, expected at least 1.", setting="max_gaussians")
-        if self.max_mb is not None and not 0 < self.max_mb < math.inf:
-            raise InvalidInput(f"{self.max_mb}, expected a number of megabytes above 0.", setting="max_mb")
+        kind = _kind(self.out)
+        if kind is None:
+            known = ", ".join(sorted({*registry.members("formats"), *EXPORTS}))
+            raise FileProblem(f"{self.out}: unknown format '{self.out.suffix}'.", advice=f"Known endings: {known}.")
         if self.max_mb is not None and EXPORTS.get(kind) is write_mesh:
             raise InvalidInput("cannot limit the size of a mesh.", setting="max_mb", advice="Omit --max-mb.")
         if self.up_axis != "z" and kind in _FIXED_AXES:
@@ -108,10 +110,10 @@ class Convert:
 def convert(arguments: Sequence[str]) -> int:
     """`dreamsplat convert`: write an asset as another kind of file, and print its path, content and size."""
     args = parse_flags(Convert, arguments, "convert")
-    args.check()
-    asset = load(args.asset)
-    if args.from_up_axis in _TURNS:
-        asset = rotated(asset, _TURNS[args.from_up_axis].T)
+    from dreamsplat.assets import with_sh_degree
+    from dreamsplat.formats import load
+
+    asset = _stood_up(load(args.asset), args.from_up_axis, back=True)
     if args.sh_degree is not None:
         asset = with_sh_degree(asset, args.sh_degree)
     pruned = _pruned(asset, args)
@@ -125,6 +127,8 @@ def convert(arguments: Sequence[str]) -> int:
 
 def _pruned(asset: Gaussians, args: Convert) -> Pruned:
     """The asset within both limits."""
+    from dreamsplat.assets import Pruned, prune, prune_to_size
+
     if args.max_mb is None:
         return Pruned(asset, math.inf) if args.max_gaussians is None else prune(asset, args.max_gaussians)
     with tempfile.TemporaryDirectory() as folder:
@@ -139,15 +143,27 @@ def _pruned(asset: Gaussians, args: Convert) -> Pruned:
 
 def _write(gaussians: Gaussians, path: Path, up_axis: str) -> str:
     """Write the file, and say what is in it."""
-    if up_axis in _TURNS:
-        gaussians = rotated(gaussians, _TURNS[up_axis])
+    from dreamsplat.formats import save
+
+    gaussians = _stood_up(gaussians, up_axis)
     if (kind := _kind(path)) in EXPORTS:
         return EXPORTS[kind](gaussians, path)
     save(gaussians, path)
     return f"{len(gaussians):,} Gaussians"
 
 
+def _stood_up(gaussians: Gaussians, up_axis: str, back: bool = False) -> Gaussians:
+    """The Gaussians with z turned to another axis, or back."""
+    from dreamsplat.assets import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated
+
+    if up_axis == "z":
+        return gaussians
+    turn = Z_UP_TO_Y_UP if up_axis == "y" else Z_UP_TO_Y_DOWN
+    return rotated(gaussians, turn.T if back else turn)
+
+
 def _kind(path: Path) -> str | None:
     """The longest known ending of a file's name."""
-    ends = [end for end in (*FORMATS, *EXPORTS) if path.name.lower().endswith(end) and len(path.name) > len(end)]
+    known = (*registry.members("formats"), *EXPORTS)
+    ends = [end for end in known if path.name.lower().endswith(end) and len(path.name) > len(end)]
     return max(ends, key=len, default=None)

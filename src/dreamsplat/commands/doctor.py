@@ -1,4 +1,4 @@
-"""`dreamsplat doctor`: what is installed and cached, which renderer is used and why, and whether it renders rightly."""
+"""`dreamsplat doctor`: what is installed and cached, which renderer is used and why, and whether it works."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dreamsplat.render import BACKENDS, backend_choice, render, selftest
 from dreamsplat.world.bundle import WEIGHTS, weight_hashes
 
 PACKAGES = ("torch", "numpy", "scipy", "pillow", "safetensors", "tyro", "rich", "imageio-ffmpeg")
-"""Distributions whose versions are printed."""
+"""Packages whose versions are printed."""
 OPTIONAL_PACKAGES = {
     "diffusers": "diffusion",
     "transformers": "diffusion",
@@ -32,19 +32,19 @@ OPTIONAL_PACKAGES = {
     "trimesh": "mesh",
     "gsplat": "gsplat",
 }
-"""Distributions that may be missing, and the extra that installs each."""
+"""Packages that may be missing, and the extra that installs each."""
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check this installation: versions, devices, renderer and a test of it, bundled weights, models in the cache."""
+    """Check this installation: versions, devices, a self-test of the renderer, bundled weights, cached models."""
 
 
 def doctor(arguments: Sequence[str]) -> int:
     """Print the report.
 
     Returns:
-        0, or 1 if the self-test fails or the bundled weights are missing. Whatever is optional may be missing.
+        0, or 1 if the self-test fails or the bundled weights are missing. Optional parts may be missing.
     """
     parse_flags(Doctor, arguments, "doctor")
     print(f"dreamsplat    {dreamsplat.__version__} at {Path(dreamsplat.__file__).parent}")
@@ -56,7 +56,7 @@ def doctor(arguments: Sequence[str]) -> int:
     devices = [torch.device("cpu")] + [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     print(f"cpu           {os.cpu_count()} cores, {torch.get_num_threads()} threads")
     _report_cuda(devices[1:])
-    healthy = all([_report_renderer(device) for device in devices])  # A list, so that each device is reported.
+    healthy = all([_report_renderer(device) for device in devices])  # A list, so that every device is reported.
     complete = _report_weights()
     _report_models()
     return 0 if complete and healthy else 1
@@ -79,13 +79,13 @@ def _report_cuda(devices: Sequence[torch.device]) -> None:
 
 
 def _driver() -> str:
-    """The version of NVIDIA's driver, by the tool that comes with it; torch does not tell."""
+    """The version of NVIDIA's driver, from the tool that comes with it; torch does not provide it."""
     command = [shutil.which("nvidia-smi") or "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()
+        words = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.split()
     except (OSError, subprocess.SubprocessError):
-        told = []
-    return told[0] if told else "unknown (nvidia-smi does not tell)"
+        words = []
+    return words[0] if words else "unknown (from nvidia-smi)"
 
 
 def _report_renderer(device: torch.device) -> bool:
@@ -123,19 +123,19 @@ def _report_models() -> None:
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             print(f"model         cached, {size / 1e9:.1f} GB: {about}; {folder}")
         elif not model.fetched:
-            print(f"model         yours to download, about {model.download_gb:g} GB: {about}")
+            print(f"model         must be downloaded by hand, about {model.download_gb:g} GB: {about}")
         else:
             missing.append(model)
             print(f"model         not cached, about {model.download_gb:g} GB: {about}")
     needed_gb = sum(model.download_gb for model in missing)
-    print(f"disk          about {needed_gb:.1f} GB for all {len(missing)} that are not cached{_free_disk()}")
+    print(f"disk          about {needed_gb:.1f} GB for the {len(missing)} models that are not cached{_free_disk()}")
 
 
 def _cached(model: KnownModel) -> Path | None:
     try:
         return cached(model.id)
     except MissingDependency:
-        return None  # Without huggingface_hub nothing was ever fetched.
+        return None  # Without huggingface_hub nothing can be cached.
 
 
 def _free_disk() -> str:

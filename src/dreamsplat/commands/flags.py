@@ -5,20 +5,24 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from io import StringIO
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro import _errors as tyro_errors  # Private, hence the pin of tyro in pyproject.toml.
 
+from dreamsplat import registry
 from dreamsplat.commands.choices import CHOICES
+from dreamsplat.commands.messages import POSITIONAL
 from dreamsplat.errors import DreamsplatError, InvalidInput
 
 T = TypeVar("T")
 
-_FLAG_IN_HELP = re.compile(r"(?<![\w-])--\w[\w.-]*|\b\w+:[\w-]+")
+UNPREFIXED = "config"
+"""The field of a command whose own fields are flags without its name before them."""
+
 _NO_NUMBER = re.compile(r"(?:invalid literal for int\(\) with base 10|could not convert string to float): (.*)")
 
 
@@ -35,29 +39,25 @@ def parse_flags(kind: type[T], arguments: Sequence[str], command: str, **setting
         InvalidInput: if an argument is unknown, missing or not a value of its kind.
         DreamsplatError: that the dataclass, or one within it, raises; its setting is the name of the flag.
     """
-
-    def parse(words: Sequence[str]) -> T:
-        return tyro.cli(kind, args=words, prog=f"dreamsplat {command}", registry=CHOICES, **settings)
-
-    with flag_errors_in_one_line(command, parse):
-        return parse(arguments)
+    with flag_errors_in_one_line(command, kind):
+        return tyro.cli(kind, args=arguments, prog=f"dreamsplat {command}", registry=CHOICES, **settings)
 
 
 @contextmanager
-def flag_errors_in_one_line(command: str, parse: Callable[[Sequence[str]], object] | None = None) -> Iterator[None]:
+def flag_errors_in_one_line(command: str, kind: type | None = None) -> Iterator[None]:
     """Turn the boxes in which tyro complains into one line: an InvalidInput that names the command's help.
 
     Args:
         command: Its name.
-        parse: Parses arguments; asked for help, it tells the flags that a person may have meant.
+        kind: The dataclass whose fields are the flags, among which is the one that a person may have meant.
     """
 
     def refuse(event: tyro_errors.ParseErrorEvent) -> None:
         if isinstance(event, tyro_errors.InstantiationFailure):
             _raise_own_error(sys.exception())
         complaint = _in_words(event)
-        if complaint and parse and isinstance(event, tyro_errors.UnrecognizedArgs):
-            complaint += _perhaps_meant(event.tokens, parse)
+        if kind and isinstance(event, tyro_errors.UnrecognizedArgs):
+            complaint += _hint(event.tokens, dict(_flags_of(kind)))
         if complaint:
             raise InvalidInput(complaint, advice=f"See `dreamsplat {command} --help`.")
 
@@ -72,7 +72,7 @@ def _raise_own_error(failure: BaseException | None) -> None:
     error = None if failure is None else failure.__context__
     if isinstance(error, DreamsplatError):
         # Settings that do not know where they sit name themselves only; tyro knows the rest.
-        place = str(getattr(failure, "arg", "")).removeprefix("config.")
+        place = str(getattr(failure, "arg", "")).removeprefix(f"{UNPREFIXED}.")
         setting = error.setting if "." in error.setting or not place else f"{place}.{error.setting}".rstrip(".")
         raise type(error)(error.message, setting=setting, advice=error.advice) from None
 
@@ -90,13 +90,13 @@ def _in_words(event: tyro_errors.ParseErrorEvent) -> str:
             return f"{_name(argument)}: '{value}', expected one of {', '.join(choices)}."
         case tyro_errors.BadValue(argument=argument):
             return f"{_name(argument)}: expected {argument.lowered.metavar}."
-        case tyro_errors.InstantiationFailure(message=message, argument=None):
-            return message.rstrip(".") + "."
-        case tyro_errors.InstantiationFailure(message=message, argument=argument):
+        case tyro_errors.InstantiationFailure(message=message, argument=argument) if argument is not None:
             expected = f"expected {argument.lowered.metavar}"
             if number := _NO_NUMBER.fullmatch(message):
                 return f"{_name(argument)}: {number[1]}, {expected}."
             return f"{_name(argument)}: {expected if message.startswith('Could not parse') else message.rstrip('.')}."
+        case tyro_errors.InstantiationFailure(message=message):
+            return message.rstrip(".") + "."
         case _:
             return ""
 
@@ -105,10 +105,26 @@ def _name(argument: Any) -> str:
     return str(argument.lowered.metavar) if argument.is_positional() else argument.lowered.name_or_flags[-1]
 
 
-def _perhaps_meant(tokens: Sequence[str], parse: Callable[[Sequence[str]], object]) -> str:
-    help_text = StringIO()
-    with redirect_stdout(help_text), suppress(SystemExit):
-        parse(["--help"])
-    known = _FLAG_IN_HELP.findall(help_text.getvalue())
-    near = [match for token in tokens for match in difflib.get_close_matches(token.split("=")[0], known, n=1)]
-    return f" Perhaps you meant {near[0]}." if near else ""
+def _hint(tokens: Sequence[str], known: dict[str, str]) -> str:
+    """What was perhaps meant by words that are not understood."""
+    for word in (token.split("=")[0] for token in tokens):
+        if known.get(word):
+            return f" {word} is a flag of {known[word]}: put that before it."
+        if near := difflib.get_close_matches(word, known, n=1):
+            return f" Perhaps you meant {near[0]}."
+    return ""
+
+
+def _flags_of(kind: type, prefix: str = "", choice: str = "") -> Iterator[tuple[str, str]]:
+    """Each flag of a dataclass, and the choice that it belongs to: ("--prior3d.file", "prior3d:points")."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        inner, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        path = f"{prefix}{name.replace('_', '-')}"
+        if group := registry.kind_of(inner):
+            for member, cls in registry.members(group).items():
+                yield f"{path}:{member}", ""
+                yield from _flags_of(cls, f"{path}.", f"{path}:{member}")
+        elif is_dataclass(inner) and isinstance(inner, type):
+            yield from _flags_of(inner, "" if name == UNPREFIXED else f"{path}.", choice)
+        elif tyro.conf.Positional not in marks and path not in POSITIONAL:
+            yield f"--{path}", choice

@@ -65,7 +65,7 @@ def generate(arguments: Sequence[str]) -> int:
     """Make an asset, continue one (`--resume`), or print the settings (`--dry-run`).
 
     Returns:
-        0; 130 or 143 if Ctrl-C or SIGTERM stopped the run: what was there by then is written.
+        0; 130 or 143 if Ctrl-C or SIGTERM stopped the run, which can be resumed.
     """
     args = parse(arguments)
     if args.resume is None:
@@ -83,11 +83,9 @@ def generate(arguments: Sequence[str]) -> int:
     finished, code = follow(folder, config, checkpoint_every=args.checkpoint_every, resume=again)
     if finished.state == "done":
         print("\n".join(str(path) for path in finished.paths))
-    elif finished.paths:
+    else:
         print(f"Stopped. {folder} holds step {finished.step}. To continue:", file=sys.stderr)
         print(f"  dreamsplat generate --resume {shlex.quote(str(folder))}", file=sys.stderr)
-    else:
-        print("Stopped. There was no result yet.", file=sys.stderr)
     return code
 
 

@@ -41,8 +41,8 @@ class Render:
     frames: int = 120
     """Frames in a turntable, played at 30 per second; 1 to 10000."""
 
-    def check(self) -> None:
-        """Refuse what the cameras do not check themselves. Not in `__post_init__`, whose errors tyro would reword."""
+    def __post_init__(self) -> None:
+        """Refuse what the cameras do not check themselves."""
         suffix = self.out.suffix.lower()
         if suffix not in (".png", *_FILMS):
             raise FileProblem(
@@ -68,7 +68,6 @@ class Render:
 def render(arguments: Sequence[str]) -> int:
     """`dreamsplat render`: write one picture or a film of an asset, and print its path."""
     args = parse_flags(Render, arguments, "render")
-    args.check()
     import torch
 
     from dreamsplat.assets.draw import Frames

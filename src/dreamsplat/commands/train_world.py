@@ -1,4 +1,4 @@
-"""`dreamsplat train-world`: train the bundled models, or go on training them."""
+"""`dreamsplat train-world`: train the bundled models, or continue training them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON from strangers: questions to ask of a value before it is used, and how to name it in an error message."""
+"""JSON from untrusted files: checks before a value is used, and how to show it in an error message."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 NUMBER_LIMIT = 1e30
-"""Numbers below this in magnitude are accepted: far beyond any length, and their products still fit float64."""
+"""Numbers must be smaller than this in magnitude: far above any length, and their products still fit float64."""
 
 
 def parse(text: bytes) -> dict[str, Any] | None:
-    """The JSON object in `text`; None if it is damaged, nested too deep, or something else than an object."""
+    """The JSON object in `text`; None if it is damaged, nested too deeply, or not an object."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -19,12 +19,12 @@ def parse(text: bytes) -> dict[str, Any] | None:
 
 
 def is_whole(value: object, least: int, most: int) -> bool:
-    """Whether a value is a whole number (True and False are not) in a range, ends included."""
+    """Whether a value is an integer (not True or False) in a range that includes its ends."""
     return type(value) is int and least <= value <= most
 
 
 def are_numbers(value: object) -> bool:
-    """Whether a value is a list of finite numbers of sane size."""
+    """Whether a value is a list of finite numbers below `NUMBER_LIMIT`."""
     return isinstance(value, list) and all(
         type(each) in (int, float) and -NUMBER_LIMIT < each < NUMBER_LIMIT for each in value
     )

@@ -25,15 +25,15 @@ class Format:
     """One file format for Gaussians."""
 
     name: str
-    """What people call it."""
+    """Its usual name."""
     write: Callable[[Gaussians, Path], None]
-    """Writes the file; replaces an old one in one step."""
+    """Writes the file; replaces an existing one in one step."""
     read: Callable[[Path], Gaussians] | None
-    """Reads it back: float32, on the CPU. None: such a file is written only."""
+    """Reads it back: float32, on the CPU. None if such files are only written."""
 
 
 def _read_any_ply(path: Path) -> Gaussians:
-    """A standard PLY, or a compressed one under that name, as other programs write them."""
+    """A standard PLY, or a compressed one, to which other programs give the same suffix."""
     return compressed_ply.read(path) if compressed_ply.is_compressed(read_start(path)) else ply.read(path)
 
 
@@ -45,11 +45,11 @@ SOG = Format("PlayCanvas' SOG", sog.write, sog.read)
 SPLAT = Format("web viewers' .splat", splat.write, splat.read)
 SPZ = Format("Niantic's .spz", spz.write, spz.read)
 FORMATS: Mapping[str, Format] = registry.members("formats")
-"""End of a file's name, in lower case and with its dot -> format. The longest that fits is taken."""
+"""Ending of a file's name, in lower case and with its dot -> format. The longest that matches is used."""
 
 
 def save(gaussians: Gaussians, path: str | PathLike[str]) -> None:
-    """Write Gaussians to a file; an old file of that name is replaced in one step.
+    """Write Gaussians to a file; an existing file of that name is replaced in one step.
 
     Args:
         gaussians: finite values, scales > 0, opacities in [0, 1], quaternions of any non-zero length; any device.
@@ -57,7 +57,7 @@ def save(gaussians: Gaussians, path: str | PathLike[str]) -> None:
 
     Raises:
         FileProblem: if the suffix is unknown, or the file cannot be written.
-        InvalidInput: if a value is not finite or out of its range.
+        InvalidInput: if a value is not finite or outside its range.
     """
     path = Path(path)
     chosen = _format_of(path, "saved")
@@ -75,7 +75,7 @@ def load(path: str | PathLike[str]) -> Gaussians:
     chosen = _format_of(path, "loaded")
     known = ", ".join(sorted(end for end in FORMATS if FORMATS[end].read))
     if chosen.read is None:
-        raise FileProblem(f"{path}: {chosen.name} is only written. Read the asset from one of {known}.")
+        raise FileProblem(f"{path}: {chosen.name} cannot be read back.", advice=f"Load the asset from one of {known}.")
     return chosen.read(path)
 
 
@@ -83,7 +83,7 @@ def _format_of(path: Path, verb: str) -> Format:
     ends = [end for end in FORMATS if path.name.lower().endswith(end)]
     if not ends:
         known = ", ".join(sorted(end for end in FORMATS if verb == "saved" or FORMATS[end].read))
-        raise FileProblem(f"{path}: Gaussians cannot be {verb} as '{path.suffix}'. Known suffixes: {known}.")
+        raise FileProblem(f"{path}: Gaussians cannot be {verb} as '{path.suffix}'.", advice=f"Known endings: {known}.")
     return FORMATS[max(ends, key=len)]
 
 
@@ -100,4 +100,4 @@ def _check_values(gaussians: Gaussians) -> None:
         if not bool(holds.all()):
             bad = ~holds.reshape(len(gaussians), -1).all(dim=-1)
             where = f"Gaussian {int(bad.nonzero()[0])}, {int(bad.sum())} in all"
-            raise InvalidInput(f"{complaint} ({where}). Nothing was written; remove those Gaussians first.")
+            raise InvalidInput(f"{complaint} ({where}); nothing was written.", advice="Remove those Gaussians first.")

@@ -1,7 +1,8 @@
 """PLY files of any layout: text or binary in either order, any elements, lists of any lengths.
 
-Turk 1994, "The PLY Polygon File Format". Only what is asked for becomes arrays. Where all records of an element have
-one size they are a table; else a walk from record to record finds where lists lie, and their values are taken at once.
+Turk 1994, "The PLY Polygon File Format". Only the requested properties become arrays. If all records of an element have
+the same size, they are read as a table. Otherwise a walk from record to record locates the lists, and their values are
+gathered in one step.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ class Column:
     """One property of all records."""
 
     values: NDArray[Any]
-    """[total] the values of one record after those of another."""
+    """[total] the values of all records, one record after another."""
     lengths: NDArray[np.int64]
-    """[count] how many of them each record has: 1, unless the property is a list."""
+    """[count] how many values each record has: 1, unless the property is a list."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ class Ply:
         return ORDERS[self.header.format]
 
     def columns(self, wanted: dict[str, tuple[str, ...]]) -> dict[str, dict[str, Column]]:
-        """The properties asked for, by element and name, as far as the header declares them.
+        """The requested properties by element and name, as far as the header declares them.
 
         Raises:
-            FileProblem: if the file ends too early, or what it says cannot be.
+            FileProblem: if the file ends too early or is damaged.
         """
         data = _Words(self) if not self.order else _Bytes(self)
         at, found = 0, dict[str, dict[str, Column]]()
@@ -86,7 +87,7 @@ class _Bytes:
         return int(kind[1])
 
     def length_reader(self, kind: str) -> Callable[[int], float]:
-        """A function that gives the number at a place; it raises IndexError or struct.error behind the end."""
+        """A function that reads the number at a place; it raises IndexError or struct.error past the end."""
         if kind == "u1":
             return self.content.__getitem__
         unpack = struct.Struct(self.order + _STRUCT_CODES[kind]).unpack_from
@@ -103,7 +104,7 @@ class _Bytes:
 
 
 class _Words:
-    """A body of text as float64, one number a word; places are counted in words."""
+    """A text body as float64, one number per word; places are counted in words."""
 
     def __init__(self, ply: Ply) -> None:
         path, elements = ply.header.path, ply.header.elements.values()
@@ -112,7 +113,7 @@ class _Words:
             refuse(path, f"truncated: its header promises {least} numbers or more")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # numpy warns, and stops, at a word that is no number.
+                warnings.simplefilter("error")  # numpy warns, and stops, at a word that is not a number.
                 self.words = np.fromstring(ply.body.decode("ascii", errors="replace"), sep=" ")
         except (ValueError, DeprecationWarning):
             refuse(path, "a word after its header is not a number")
@@ -134,7 +135,7 @@ class _Words:
 def _read_element(
     path: Path, data: _Bytes | _Words, element: Element, names: list[str], at: int
 ) -> tuple[dict[str, Column], int]:
-    """The properties asked for, and where the element ends."""
+    """The requested properties, and where the element ends."""
     if element.count == 0 or not element.properties:
         return {name: Column(np.empty(0), np.empty(0, np.int64)) for name in names}, at
     lists = element.properties.keys() - singles(element.properties)
@@ -167,7 +168,7 @@ _Spans = dict[str, tuple["array[int]", "array[int]"]]  # Name -> where its value
 def _walk(
     path: Path, data: _Bytes | _Words, element: Element, names: list[str], at: int, count: int
 ) -> tuple[_Spans, int]:
-    """Where `count` records have their lists and the other properties asked for, and where the last record ends."""
+    """Where `count` records keep their lists and the other requested properties, and where the last record ends."""
     spans: _Spans = {}
     plan, skip = [], 0
     for name, (kind, length_kind) in element.properties.items():
@@ -185,12 +186,12 @@ def _walk(
             length = 1
             if reader is not None:
                 try:
-                    told = reader(at)
+                    stated = reader(at)
                 except (IndexError, struct.error):
                     refuse(path, f"truncated: it ends before the last of {element.count} records")
-                if not 0 <= told <= data.end or told != int(told):
-                    refuse(path, f"a list '{name[:40]}' of length {told:g}; the file is damaged")
-                length = int(told)
+                if not 0 <= stated <= data.end or stated != int(stated):
+                    refuse(path, f"a list '{name[:40]}' of length {stated:g}; the file is damaged")
+                length = int(stated)
             at += length_size
             starts.append(at)
             lengths.append(length)
@@ -202,7 +203,7 @@ def _walk(
 
 
 def _gathered(data: _Bytes | _Words, kind: str, starts: array[int], lengths: array[int]) -> Column:
-    """The values of one property that lies at these places."""
+    """The values of one property, gathered from these places."""
     first, count = np.frombuffer(starts, np.int64), np.frombuffer(lengths, np.int64)
     steps = np.zeros(data.end + 1, np.int8)
     filled = count > 0  # Places do not repeat among these.

@@ -1,25 +1,25 @@
-"""PlayCanvas's compressed PLY: 16 bytes a Gaussian, and a byte for each higher coefficient of its colour.
+"""PlayCanvas's compressed PLY: 16 bytes per Gaussian, plus one for each higher coefficient of its colour.
 
-Gaussians are sorted along a Morton curve and coded in chunks of 256, against the chunk's own ranges (float32):
+Gaussians are sorted along a Morton curve and quantised in chunks of 256, within the ranges of each chunk (float32):
 
 | element | content |
 |---|---|
-| chunk | min and max of x y z, of the logarithms of the scales, and of the colour 0.5 + 0.28209479 f_dc |
+| chunk | min and max of x y z, of the log-scales, and of the colour 0.5 + 0.28209479 f_dc |
 | vertex | uint32 packed_position 11-10-11 bits, packed_rotation 2-10-10-10, packed_scale 11-10-11, packed_color 4 x 8 |
 | sh | for degrees 1 to 3: 9, 24 or 45 bytes f_rest_0.., all of R, then all of G, then all of B |
 
-What comes back differs from what was written, besides its order and float32 rounding, by at most
+Besides the order and float32 rounding, a round trip changes
 
-| field | error |
+| field | by at most |
 |---|---|
 | means x, z (y) | the chunk's extent / 4094 (/ 2046) |
-| logarithms of scale x, z (y) | the chunk's extent / 4094 (/ 2046); logarithms are clamped to [-20, 20] |
+| log-scales x, z (y) | the chunk's extent / 4094 (/ 2046); log-scales are clamped to [-20, 20] |
 | quats | a rotation of 0.28 degrees |
 | colour of degree 0 | the chunk's extent / 510 |
 | opacities | 1 / 510 |
-| higher coefficients | 1/64, and 3/128 close to 4 and -4, to which they are clamped |
+| higher coefficients | 1/64, or 3/128 near 4 and -4, to which they are clamped |
 
-The frame is that of the standard PLY: not named, and ours is written as it is.
+As in the standard PLY, the axes are not named; ours are written unchanged.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _VECTOR_BITS, _ROTATION_BITS, _COLOUR_BITS = (11, 10, 11), (10, 10, 10), (8, 8, 
 _RANGES = (("x", "y", "z"), ("scale_x", "scale_y", "scale_z"), ("r", "g", "b"))
 _BOUNDS = [f"{end}_{name}" for names in _RANGES for end in ("min", "max") for name in names]
 _PACKED = ["packed_position", "packed_rotation", "packed_scale", "packed_color"]
-_SCALE_RANGE = (exp(-20), exp(20))  # Other writers clamp to this; e^-20 is far below anything that shows.
+_SCALE_RANGE = (exp(-20), exp(20))  # Other writers clamp to this; e^-20 is far below anything visible.
 _LOG_SCALE_RANGE = (-87.0, 88.0)  # exp of these is still a normal float32.
 _SH_LIMIT = 4.0
 _LARGEST = float(np.finfo(np.float32).max)
@@ -55,14 +55,14 @@ def is_compressed(content_header: bytes) -> bool:
     """Whether a file that begins with these bytes is a compressed PLY rather than a standard one.
 
     Args:
-        content_header: at least the whole PLY header; what follows it is not looked at.
+        content_header: at least the whole PLY header; the rest is ignored.
     """
     header = content_header[:HEADER_LIMIT].partition(b"end_header")[0]
     return header.startswith(b"ply") and b"element chunk " in header and b" packed_position" in header
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
-    """Write Gaussians as a compressed PLY, sorted by place; the same Gaussians always give the same bytes.
+    """Write Gaussians as a compressed PLY, in spatial order; the same Gaussians always give the same bytes.
 
     Raises:
         FileProblem: if the file cannot be written.
@@ -92,10 +92,10 @@ def write(gaussians: Gaussians, path: Path) -> None:
 
 
 def read(path: Path) -> Gaussians:
-    """Read a compressed PLY: float32, on the CPU; chunks without colour ranges, as old files have, mean [0, 1].
+    """Read a compressed PLY: float32, on the CPU. Chunks without colour ranges, as in old files, use [0, 1].
 
     Raises:
-        FileProblem: if the file is missing, not such a PLY, truncated, or holds ranges that are not finite.
+        FileProblem: if the file is missing, not a compressed PLY, truncated, or holds ranges that are not finite.
     """
     elements = _read_elements(path)
     _check_sizes(path, elements)
@@ -120,7 +120,7 @@ def read(path: Path) -> Gaussians:
 def _in_chunks(
     values: NDArray[np.float64],  # [N, 9]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Ranges [C, 18] of chunks, each three minima before their maxima, and where values lie in them, [N, 9] in 0..1."""
+    """Ranges [C, 18] of chunks (three minima, then their maxima), and the values [N, 9] relative to them, in 0..1."""
     chunks = -(-len(values) // CHUNK)
     filled = np.minimum(np.arange(chunks * CHUNK), len(values) - 1)  # The last chunk repeats its last Gaussian.
     blocks = values[filled].reshape(chunks, CHUNK, 9)
@@ -155,33 +155,33 @@ def _unpack(
 def _sh_bytes(
     values: NDArray[np.float32],  # any shape
 ) -> NDArray[np.uint8]:
-    """The nearest levels; 0 and 255 mean -4 and 4 themselves, the others the middles of 256 equal steps."""
+    """The nearest levels: 0 and 255 stand for -4 and 4, the others for the middles of 256 equal steps."""
     steps = values.clip(-_SH_LIMIT, _SH_LIMIT) * np.float32(128 / _SH_LIMIT) + np.float32(128)
-    levels = steps.clip(1, 254).astype(np.uint8)  # Cut, not rounded: a level is the middle of its step.
+    levels = steps.clip(1, 254).astype(np.uint8)  # Truncated, not rounded: a level is the middle of its step.
     levels[steps < 0.75] = 0
     levels[steps > 255.25] = 255
     return levels
 
 
 def _check_sizes(path: Path, elements: dict[str, np.ndarray]) -> None:
-    """Refuse elements that do not belong together, before any of them is decoded."""
+    """Refuse elements whose sizes do not match, before any of them is decoded."""
     count, chunks, sh = len(elements["vertex"]), len(elements["chunk"]), elements.get("sh")
     if chunks != -(-count // CHUNK):
-        refuse(path, f"{chunks} chunks for {count} vertices; expected one for each {CHUNK}")
+        refuse(path, f"{chunks} chunks for {count} vertices, expected one per {CHUNK}")
     if sh is None:
         return
     names = [f"f_rest_{i}" for i in range(len(sh.dtype.names or ()))]
     if len(names) not in (9, 24, 45) or sh.dtype != np.dtype([(name, "u1") for name in names]):
-        refuse(path, f"element sh: {len(names)} properties; expected 9, 24 or 45 uchar, f_rest_0 and so on")
+        refuse(path, f"element sh: {len(names)} properties, expected 9, 24 or 45 uchar: f_rest_0 and so on")
     if len(sh) != count:
-        refuse(path, f"element sh: {len(sh)} rows for {count} vertices; expected as many")
+        refuse(path, f"element sh: {len(sh)} rows for {count} vertices, expected one each")
 
 
 def _read_sh(
     table: np.ndarray | None,  # [N] records
     dc: NDArray[np.float64],  # [N, 3]
 ) -> NDArray[np.float32]:  # [N, K, 3]
-    first = dc.clip(-_LARGEST, _LARGEST).astype(np.float32)[:, None]  # Ranges may reach where float32 ends.
+    first = dc.clip(-_LARGEST, _LARGEST).astype(np.float32)[:, None]  # Ranges may reach the limits of float32.
     if table is None:
         return first
     levels = ((np.arange(256) + 0.5) / 256 - 0.5) * (2 * _SH_LIMIT)
@@ -194,9 +194,9 @@ def _read_bounds(
     path: Path,
     table: np.ndarray,  # [C] records
 ) -> NDArray[np.float64]:
-    """Ranges [C, 3, 2, 3]: of position, logarithm of scale, colour; minimum, maximum; three axes."""
+    """Ranges [C, 3, 2, 3]: of position, log-scale, colour; minimum, maximum; three axes."""
     bounds = np.zeros((len(table), 18))
-    bounds[:, 15:] = 1  # What colours range over where the chunks do not say.
+    bounds[:, 15:] = 1  # The range of colours where the chunks name none.
     for column, name in enumerate(_BOUNDS):
         if name in (table.dtype.names or ()):
             with np.errstate(invalid="ignore"):  # a signalling NaN, refused below

@@ -1,18 +1,19 @@
-"""Binary glTF with KHR_gaussian_splatting (ratified by Khronos in August 2026): the standard for splats in scenes.
+"""Binary glTF with KHR_gaussian_splatting (ratified by Khronos in August 2026), the standard for splats in scenes.
 
-One mesh of one primitive of mode POINTS, float32 but for the fallback:
+One mesh with one primitive of mode POINTS; all attributes are float32 except the fallback:
 
 | attribute | content |
 |---|---|
 | POSITION | centre |
 | KHR_gaussian_splatting:ROTATION | quaternion x y z w, length 1 |
-| KHR_gaussian_splatting:SCALE | standard deviations, as they are; drafts of the extension had logarithms |
+| KHR_gaussian_splatting:SCALE | standard deviations; drafts of the extension had their logarithms |
 | KHR_gaussian_splatting:OPACITY | in [0, 1] |
 | KHR_gaussian_splatting:SH_DEGREE_l_COEF_n | R G B of coefficient n of degree l; l = 0: colour = 0.5 + 0.28209479 c |
-| COLOR_0 | uint16: the colour, decoded to linear light as glTF has it, and the opacity |
+| COLOR_0 | uint16: the colour as linear light, as glTF requires, and the opacity |
 
-COLOR_0 is what viewers without the extension show, as points. The frame is glTF's, +y up and front +z: ours is turned,
-coefficients included, and turned back when reading. Nothing is quantised; what comes back differs by float32 rounding.
+Viewers without the extension show points with the colours of COLOR_0. The axes are those of glTF, +y up and front +z:
+Gaussians are turned when written, coefficients included, and turned back when read. Nothing is quantised, so a round
+trip changes only float32 rounding.
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ from dreamsplat.maths.srgb import srgb_to_linear
 from dreamsplat.types import Gaussians
 
 _EXTENSION = "KHR_gaussian_splatting"
-_QUANTISATION = "KHR_mesh_quantization"  # Positions as whole numbers.
+_QUANTISATION = "KHR_mesh_quantization"  # Positions as integers.
 _POINTS = 0
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
-_UNIFORM = 1e-4  # How far a node's matrix may be from a rotation times a number, relative to that number.
-_PARTS = 500  # Meshes that the nodes of a file may show in all; turning each of them takes milliseconds.
-_SMALL_COUNT = 100_000  # Gaussians that a file may show whatever its own size.
-_MOST_EXPANSION = 4  # The others may take so many times the bytes of the file's numbers, which attributes may share.
+_UNIFORM = 1e-4  # How far a node's matrix may be from a rotation times a scale, relative to that scale.
+_PARTS = 500  # Most meshes that a file's nodes may show in all; turning each takes milliseconds.
+_SMALL_COUNT = 100_000  # Gaussians that a file of any size may show.
+_MOST_EXPANSION = 4  # Larger files: their Gaussians may take this many times the bytes that attributes share.
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
     """Write Gaussians as a .glb; the same Gaussians always give the same bytes.
 
     Raises:
-        FileProblem: if there are no Gaussians, which glTF cannot say, or the file cannot be written.
+        FileProblem: if there are no Gaussians, which glTF cannot express, or the file cannot be written.
     """
     if len(gaussians) == 0:
-        raise FileProblem(f"{path}: glTF cannot hold 0 Gaussians; expected at least 1, or save as .ply.")
+        raise FileProblem(f"{path}: glTF cannot hold 0 Gaussians, expected at least 1.", advice="Save it as .ply.")
     turned = rotated(gaussians.to(device="cpu", dtype=torch.float32), Z_UP_TO_Y_UP)
     quats = torch.nn.functional.normalize(turned.quats, dim=-1)
     arrays = {
@@ -80,16 +81,16 @@ def write(gaussians: Gaussians, path: Path) -> None:
 def read(path: Path) -> Gaussians:
     """Read all Gaussians of a .glb's scene, each mesh moved, turned and scaled by its nodes: float32, on the CPU.
 
-    Meshes without Gaussians are passed over. A scale of 0 is raised to the smallest float32, 1.2e-38.
+    Meshes without Gaussians are skipped. A scale of 0 is raised to the smallest normal float32, 1.2e-38.
 
     Raises:
-        FileProblem: if the file is missing, damaged, holds no Gaussians, needs what cannot be read (compression,
+        FileProblem: if the file is missing, damaged, holds no Gaussians, needs an unsupported feature (compression,
             linear colours, other kernels), or a node stretches or mirrors them.
     """
     glb = gltf.Glb.open(path)
     for name in glb.listing(glb.json, "extensionsRequired"):
         if name not in (_EXTENSION, _QUANTISATION):
-            glb.refuse(f"it needs the extension {shown(name)}, which cannot be read; save it without")
+            glb.refuse(f"it needs the extension {shown(name)}, which is not supported", "Save it without.")
     parts = _parts(glb)
     if not parts:
         glb.refuse(f"no Gaussians: none of its meshes in the scene has {_EXTENSION}")
@@ -99,16 +100,16 @@ def read(path: Path) -> Gaussians:
 
 @dataclass(frozen=True)
 class _Splats:
-    """A primitive of Gaussians, not read yet; equal ones are read once."""
+    """A primitive of Gaussians that has not been read yet; equal ones are read once."""
 
     accessors: tuple[tuple[int, int], ...]
-    """Index and components, of centres, rotations, scales, opacities and each coefficient."""
+    """Index and components of centres, rotations, scales, opacities and each coefficient."""
     count: int
     """Gaussians."""
 
 
 def _parts(glb: gltf.Glb) -> list[tuple[_Splats, NDArray[np.float64]]]:
-    """What the scene shows, and the matrix [4, 4] of each to the world; refused if it is too much to read."""
+    """What the scene shows, each with its matrix [4, 4] to the world; refused if there is too much of it."""
     meshes: dict[int, list[_Splats]] = {}
     parts: list[tuple[_Splats, NDArray[np.float64]]] = []
     count, floats = 0, 0
@@ -120,7 +121,9 @@ def _parts(glb: gltf.Glb) -> list[tuple[_Splats, NDArray[np.float64]]]:
             count, floats = count + splats.count, max(floats, sum(size for _, size in splats.accessors))
             most = _SMALL_COUNT + _MOST_EXPANSION * len(glb.body) // (4 * floats)
             if count > most or len(parts) > _PARTS:
-                glb.refuse(f"its nodes show more than {_PARTS} meshes or {most} Gaussians; join or drop some of them")
+                glb.refuse(
+                    f"its nodes show more than {_PARTS} meshes or {most} Gaussians", "Join or drop some of them."
+                )
     return parts
 
 
@@ -129,7 +132,7 @@ def _sh_names(degree: int) -> list[str]:
 
 
 def _fallback(gaussians: Gaussians) -> NDArray[np.uint16]:
-    """COLOR_0 [N, 4]: linear light, as glTF wants it, and the opacity."""
+    """COLOR_0 [N, 4]: linear light, as glTF requires, and the opacity."""
     linear = srgb_to_linear(sh_to_rgb(gaussians.sh[:, 0]).clamp(0, 1))
     colours = torch.cat([linear, gaussians.opacities[:, None]], dim=1)
     return (colours * 65535).round().numpy().astype(np.uint16)
@@ -148,14 +151,12 @@ def _splats(glb: gltf.Glb, primitive: dict[str, Any]) -> _Splats | None:
         return None
     settings = glb.mapping(extensions[_EXTENSION], _EXTENSION)
     for name in glb.mapping(settings.get("extensions", {}), "extensions"):
-        glb.refuse(f"its Gaussians use the extension {shown(name)}, which cannot be read; save it without")
+        glb.refuse(f"its Gaussians use the extension {shown(name)}, which is not supported", "Save it without.")
     for key, wanted in (("kernel", "ellipse"), ("colorSpace", "srgb_rec709_display")):
         if settings.get(key) != wanted:
-            glb.refuse(f"{_EXTENSION}: {key} {shown(settings.get(key))}; expected {wanted}, so convert the file first")
+            glb.refuse(f"{_EXTENSION}: {key} {shown(settings.get(key))}, expected {wanted}", "Convert the file first.")
     if primitive.get("mode") != _POINTS or "indices" in primitive:
-        glb.refuse(
-            f"{_EXTENSION}: expected a primitive of mode 0 (points) without indices; save it with another writer"
-        )
+        glb.refuse(f"{_EXTENSION}: expected mode 0 (points) without indices", "Save it with another writer.")
     attributes = glb.mapping(primitive.get("attributes"), "attributes")
     degrees = [d for d in (1, 2, 3) if f"{_EXTENSION}:SH_DEGREE_{d}_COEF_0" in attributes]
     names = {
@@ -170,7 +171,7 @@ def _splats(glb: gltf.Glb, primitive: dict[str, Any]) -> _Splats | None:
     accessors = tuple((attributes[name], size) for name, size in names.items())
     counts = [glb.count(index, size) for index, size in accessors]
     if len(set(counts)) != 1:
-        glb.refuse("its Gaussians' attributes differ in number; the file is damaged")
+        glb.refuse("the attributes of its Gaussians differ in length; the file is damaged")
     return _Splats(accessors, counts[0])
 
 
@@ -178,7 +179,7 @@ def _read_splats(glb: gltf.Glb, splats: _Splats) -> Gaussians:
     """The Gaussians in their own axes."""
     means, quats, scales, opacities, *sh = (glb.accessor(index, size) for index, size in splats.accessors)
     if scales.size and scales.min() < 0:
-        glb.refuse("a SCALE is below 0: drafts of the extension held logarithms; save it with a newer writer")
+        glb.refuse("a SCALE is below 0, as in drafts of the extension", "Save it with a newer writer.")
     if opacities.size and not (opacities.min() >= 0 and opacities.max() <= 1):
         glb.refuse("an OPACITY is outside [0, 1]; the file is damaged")
     lengths = np.linalg.norm(quats.astype(np.float64), axis=-1, keepdims=True)
@@ -199,8 +200,10 @@ def _placed(glb: gltf.Glb, gaussians: Gaussians, world: NDArray[np.float64]) -> 
     scale = float(torch.linalg.det(linear).abs() ** (1 / 3))
     square = linear @ linear.mT - scale**2 * torch.eye(3, dtype=torch.float64)
     if not scale > 0 or float(square.abs().max()) > _UNIFORM * scale**2 or torch.linalg.det(linear) < 0:
-        glb.refuse("a node stretches, mirrors or flattens its Gaussians; apply that in the program that saved the file")
-    u, _, vh = torch.linalg.svd(linear / scale)  # The nearest rotation: files hold float32.
+        glb.refuse(
+            "a node stretches, mirrors or flattens its Gaussians", "Apply its transform before you save the file."
+        )
+    u, _, vh = torch.linalg.svd(linear / scale)  # The nearest rotation, since files hold float32.
     turned = rotated(gaussians, Z_UP_TO_Y_UP.mT @ u @ vh)
     shift = (Z_UP_TO_Y_UP.mT @ torch.from_numpy(np.ascontiguousarray(world[:3, 3]))).float()
     means, scales = turned.means * scale + shift, (turned.scales * scale).clamp(min=_SMALLEST_SCALE)

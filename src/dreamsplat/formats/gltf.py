@@ -1,6 +1,6 @@
-"""Binary glTF 2.0 files (.glb): one JSON chunk, one of numbers, accessors that say which numbers are where, nodes.
+"""Binary glTF 2.0 files (.glb): a chunk of JSON, a chunk of numbers, accessors that locate numbers, and nodes.
 
-Only what lies inside the file is read, and every size is checked against it first. Khronos, glTF 2.0 specification,
+Only what lies inside the file is read, and every size is first checked against it. Khronos, glTF 2.0 specification,
 sections 3.5 (nodes), 3.6 (accessors) and 4 (the container).
 """
 
@@ -32,19 +32,19 @@ _SIZE_LIMIT = 2**32 - 1  # bytes; the header holds 32 bits.
 _TYPE_CODES = {np.dtype(kind): code for code, kind in TYPES.items()}
 _VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963
 _JSON_LIMIT = 2 << 20  # bytes; scenes have some KB, and a MB of brackets becomes 50 MB of objects.
-_CHUNKS = 8  # The standard has JSON first and numbers second; others may follow, and are not looked for without end.
-_NODES = 30_000  # Nodes that a scene may have; one that turns takes 30 microseconds.
+_CHUNKS = 8  # JSON comes first and numbers second; others may follow, but not without end.
+_NODES = 30_000  # Most nodes of a scene; each that has a rotation takes 30 microseconds.
 
 
 def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> None:
     """Write a .glb whose accessor i is arrays[i], [count, 1 to 4].
 
     Args:
-        path: file to write or replace.
+        path: the file to write or replace.
         document: the JSON without accessors, bufferViews and buffers.
-        arrays: rows of 4, 8, 12 or 16 bytes, which keeps them aligned as the standard wants. float32; uint8 or uint16,
-            which mean fractions of their type's range; or uint32, which are indices of vertices. The first holds
-            positions, and gets the bounds that the standard wants, too.
+        arrays: rows of 4, 8, 12 or 16 bytes, aligned as the standard requires: float32; uint8 or uint16, as fractions
+            of their type's range; or uint32, as indices of vertices. The first holds positions, for which the standard
+            requires bounds.
 
     Raises:
         FileProblem: if the file cannot be written, or would be 4 GiB or larger.
@@ -66,7 +66,7 @@ def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> N
     total = 12 + 8 + len(text) + 8 + len(body)
     if total > _SIZE_LIMIT:
         raise FileProblem(
-            f"{path}: {total} bytes; a .glb holds less than 4 GiB, so save as .ply or with fewer Gaussians."
+            f"{path}: {total} bytes, but a .glb holds less than 4 GiB.", advice="Save it as .ply, or in parts."
         )
     header = struct.pack("<4sII", MAGIC, 2, total)
     with replacing(path) as temporary:
@@ -76,7 +76,7 @@ def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> N
 
 
 def chunks_of(path: Path, content: bytes) -> tuple[bytes, memoryview]:
-    """The JSON text and the numbers of a .glb, either empty if there is none.
+    """The JSON text and the numbers of a .glb; empty where a chunk is missing.
 
     Raises:
         FileProblem: if the content is not binary glTF 2.0, or truncated.
@@ -85,7 +85,7 @@ def chunks_of(path: Path, content: bytes) -> tuple[bytes, memoryview]:
         refuse(path, "not a .glb file: it does not start with 'glTF'")
     _, version, total = struct.unpack_from("<4sII", content)
     if version != 2:
-        refuse(path, f"glTF version {version}; only 2 can be read, so convert the file first")
+        refuse(path, f"glTF version {version}; only 2 can be read", "Convert the file first.")
     if total > len(content):
         refuse(path, f"truncated: the header says {total} bytes, the file has {len(content)}")
     whole, chunks, start = memoryview(content)[:total], dict[bytes, memoryview](), 12
@@ -95,7 +95,7 @@ def chunks_of(path: Path, content: bytes) -> tuple[bytes, memoryview]:
         size, kind = struct.unpack_from("<I4s", whole, start)
         if size > total - start - 8:
             refuse(path, f"a chunk of {size} bytes does not fit the file's {total}; it is damaged")
-        chunks.setdefault(kind, whole[start + 8 : start + 8 + size])  # Unknown kinds are to be ignored.
+        chunks.setdefault(kind, whole[start + 8 : start + 8 + size])  # The standard says to ignore unknown kinds.
         start += 8 + size
     return bytes(chunks.get(_JSON, b"")), chunks.get(_BIN, memoryview(b""))
 
@@ -104,7 +104,7 @@ def json_of(path: Path, text: bytes) -> dict[str, Any]:
     """The JSON object in a text.
 
     Raises:
-        FileProblem: if there is none.
+        FileProblem: if there is no valid one.
     """
     document = parse(text)
     if document is None:
@@ -114,7 +114,7 @@ def json_of(path: Path, text: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Glb:
-    """A .glb being read; its methods refuse, with the file's name, whatever does not fit the standard."""
+    """A .glb being read; its methods refuse whatever violates the standard, naming the file."""
 
     path: Path
     """For messages."""
@@ -132,7 +132,7 @@ class Glb:
         """
         text, body = chunks_of(path, read_bytes(path))
         if len(text) > _JSON_LIMIT:
-            refuse(path, f"its JSON has {len(text)} bytes; expected at most {_JSON_LIMIT}: save only the splats")
+            refuse(path, f"its JSON has {len(text)} bytes, expected at most {_JSON_LIMIT}", "Save only the splats.")
         return cls(path, json_of(path, text), body)
 
     def item(self, kind: str, index: object) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Glb:
         return self.mapping(items[index], f"{kind} {index}")
 
     def accessor(self, index: object, components: int) -> NDArray[np.float32]:
-        """The values [count, components] of an accessor; normalized whole numbers become fractions of their range."""
+        """The values [count, components] of an accessor; normalised integers become fractions of their range."""
         stored = self._stored(index, components)
         values = stored.astype(np.float32)
         if self.item("accessors", index).get("normalized") is True and stored.dtype.kind != "f":
@@ -153,21 +153,21 @@ class Glb:
         return values
 
     def count(self, index: object, components: int) -> int:
-        """The number of an accessor's values, which are all in the file; different ones may share its bytes."""
+        """The length of an accessor, whose values are all in the file; several accessors may share the same bytes."""
         return len(self._stored(index, components))
 
     def _stored(self, index: object, components: int) -> NDArray[Any]:
-        """The values [count, components] of an accessor as the file has them, not copied."""
+        """The values [count, components] of an accessor as stored, not copied."""
         accessor = self.item("accessors", index)
         if "bufferView" not in accessor or "sparse" in accessor:
-            self.refuse(f"accessor {index} is compressed or sparse; save the file without compression")
+            self.refuse(f"accessor {index} is compressed or sparse", "Save the file without compression.")
         view = self.item("bufferViews", accessor["bufferView"])
         code, shape = accessor.get("componentType"), accessor.get("type")
         kind = TYPES.get(code) if isinstance(code, int) else None
         if kind is None or not isinstance(shape, str) or COMPONENTS.get(shape) != components:
-            self.refuse(f"accessor {index} is {shown(shape)} of type {shown(code)}; expected {components} components")
+            self.refuse(f"accessor {index} is {shown(shape)} of type {shown(code)}, expected {components} components")
         if view.get("buffer") != 0 or "uri" in self.item("buffers", 0):
-            self.refuse(f"accessor {index} lies outside the file; save it as a single .glb")
+            self.refuse(f"accessor {index} lies outside the file", "Save it as a single .glb.")
         dtype = np.dtype(kind)
         count = self._whole(accessor, "count", None)
         stride = self._whole(view, "byteStride", components * dtype.itemsize)
@@ -182,7 +182,7 @@ class Glb:
         return np.ndarray((count, components), dtype, self.body, start + inside, strides)
 
     def instances(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Every node with a mesh, in its scene's order: the mesh's index and the matrix [4, 4] from it to the world."""
+        """Every node with a mesh, in the order of the scene: the mesh's index and its matrix [4, 4] to the world."""
         still = np.eye(4)
         waiting = [(root, still) for root in reversed(self._few(self._roots()))]
         seen: set[int] = set()
@@ -203,21 +203,21 @@ class Glb:
         """The list under a key; empty if there is none."""
         found = owner.get(key, [])
         if not isinstance(found, list):
-            self.refuse(f"{key} is no list; the file is damaged")
+            self.refuse(f"{key} is not a list; the file is damaged")
         return found
 
     def mapping(self, value: object, name: str) -> dict[str, Any]:
-        """The value, if it is a JSON object."""
+        """The value, which must be a JSON object."""
         if not isinstance(value, dict):
-            self.refuse(f"{name} is no JSON object; the file is damaged")
+            self.refuse(f"{name} is not a JSON object; the file is damaged")
         return value
 
-    def refuse(self, reason: str) -> NoReturn:
-        """Raise the FileProblem that names the file."""
-        refuse(self.path, reason)
+    def refuse(self, reason: str, advice: str = "") -> NoReturn:
+        """Raise a FileProblem that names the file."""
+        refuse(self.path, reason, advice)
 
     def _roots(self) -> list[Any]:
-        """The nodes at the top: of the scene to show or, where the file has none, all that are nobody's children."""
+        """The root nodes: those of the scene to show or, in a file without scenes, all that have no parent."""
         if self.json.get("scenes"):
             return self.listing(self.item("scenes", self.json.get("scene", 0)), "nodes")
         nodes = self._few(self.listing(self.json, "nodes"))
@@ -226,13 +226,13 @@ class Glb:
         return [index for index in range(len(nodes)) if index not in below]
 
     def _few(self, nodes: list[Any], besides: int = 0) -> list[Any]:
-        """The nodes, if a scene may have so many and others besides."""
+        """The nodes; refused if a scene may not have this many, together with `besides` others."""
         if len(nodes) + besides > _NODES:
-            self.refuse(f"it has more than {_NODES} nodes; join or drop some of them")
+            self.refuse(f"it has more than {_NODES} nodes", "Join or drop some of them.")
         return nodes
 
     def _moved(self, above: NDArray[np.float64], node: dict[str, Any], index: int) -> NDArray[np.float64]:
-        """A node's matrix [4, 4] to the world, from its parent's; most nodes in large scenes do not move anything."""
+        """A node's matrix [4, 4] to the world, given its parent's; in large scenes most nodes move nothing."""
         if "matrix" in node:
             world = above @ self._numbers(node, "matrix", 16).reshape(4, 4).T  # column by column in the file
         elif "rotation" in node or "scale" in node or "translation" in node:
@@ -240,7 +240,7 @@ class Glb:
         else:
             return above
         if not np.abs(world).max() < NUMBER_LIMIT:
-            self.refuse(f"node {index} is moved or scaled beyond all bounds; the file is damaged")
+            self.refuse(f"node {index} is moved or scaled too far; the file is damaged")
         return world
 
     def _local(self, node: dict[str, Any], index: int) -> NDArray[np.float64]:
@@ -255,7 +255,7 @@ class Glb:
         return local
 
     def _rotation(self, node: dict[str, Any], index: int) -> NDArray[np.float64]:
-        """A node's rotation as a matrix [3, 3]. `geometry` has this for tensors, which take longer than the sums."""
+        """A node's rotation as a matrix [3, 3]. `maths.rotations` does this for tensors, at more cost per node."""
         quat = self._numbers(node, "rotation", 4)
         length = float(np.linalg.norm(quat))
         if not length > 1e-6:
@@ -271,11 +271,11 @@ class Glb:
     def _numbers(self, owner: dict[str, Any], key: str, count: int) -> NDArray[np.float64]:
         values = owner[key]
         if not isinstance(values, list) or len(values) != count or not are_numbers(values):
-            self.refuse(f"{key} is no list of {count} numbers; the file is damaged")
+            self.refuse(f"{key} is not a list of {count} numbers; the file is damaged")
         return np.array(values, dtype=np.float64)
 
     def _whole(self, owner: dict[str, Any], key: str, default: int | None) -> int:
         value = owner.get(key, default)
         if not is_whole(value, 0, _SIZE_LIMIT):
-            self.refuse(f"{key} is {shown(value)}; expected a whole number of at least 0, so the file is damaged")
+            self.refuse(f"{key} is {shown(value)}, expected an integer of at least 0; the file is damaged")
         return value

@@ -1,7 +1,7 @@
-"""An order of Gaussians in which neighbours in space are neighbours in the file: along a Z-shaped (Morton) curve.
+"""Sorting Gaussians along a Z-shaped (Morton) curve, so that neighbours in space are neighbours in the file.
 
-Formats that code blocks of Gaussians against the block's own range, or that store pictures of them, get smaller and
-more precise by it.
+That makes formats smaller and more precise that quantise blocks of Gaussians within their own range, or store them as
+pictures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _BITS = 21  # per axis; three of them fill a 64-bit key.
 def morton_order(
     means: NDArray[np.floating],  # [N, 3] finite
 ) -> NDArray[np.int64]:
-    """Indices [N] that sort positions along a Morton curve through a grid of cubes; inside a cube they keep theirs."""
+    """Indices [N] that sort positions along a Morton curve through a grid of cubes; within a cube the order is kept."""
     if len(means) == 0:
         return np.empty(0, dtype=np.int64)
     low = means.min(axis=0).astype(np.float64)
@@ -30,7 +30,7 @@ def morton_order(
 def _spread(
     bits: NDArray[np.uint64],  # [N] below 2^21
 ) -> NDArray[np.uint64]:
-    """Put two zeros between all neighbouring bits."""
+    """Put two zeros between neighbouring bits."""
     for shift, mask in (
         (32, 0x1F00000000FFFF),
         (16, 0x1F0000FF0000FF),

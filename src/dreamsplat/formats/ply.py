@@ -5,14 +5,14 @@ One `vertex` element, binary little-endian, float32, in this order; splat viewer
 | properties | content |
 |---|---|
 | x y z | centre, world units |
-| nx ny nz | zeros, kept because readers expect them |
+| nx ny nz | zeros, written because readers expect them |
 | f_dc_0..2 | degree-0 coefficients of R, G, B: colour = 0.5 + 0.28209479 f_dc |
 | f_rest_0.. | higher coefficients, all of R, then all of G, then all of B: 0, 9, 24 or 45 of them for degree 0 to 3 |
 | opacity | logit |
 | scale_0..2 | natural logarithm of the standard deviations |
 | rot_0..3 | quaternion w x y z, length 1 |
 
-The file names no frame of reference: ours has +z up and the front towards -y.
+The file does not name its axes; ours have +z up and the front towards -y.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from dreamsplat.formats.ply_header import read_header
 from dreamsplat.types import Gaussians, PointCloud
 
 OPACITY_MARGIN = 1e-6
-"""Opacities are written as logits of values in [margin, 1 - margin]: 0 and 1 have no finite logit, and some readers
-refuse infinities. 1e-6 is far below the 1/255 at which a renderer starts to draw."""
+"""Opacities are clamped to [margin, 1 - margin] before they are written as logits: those of 0 and 1 are infinite, which
+some readers refuse. 1e-6 is far below the 1/255 at which a renderer starts to draw."""
 
 _LOG_SCALE_RANGE = (-87.0, 88.0)  # exp of these is still a normal float32.
-_BLOCK = 1 << 14  # Gaussians; what is copied at a time stays in the processor's cache.
+_BLOCK = 1 << 14  # Gaussians copied at a time, few enough for the processor's cache.
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
@@ -72,7 +72,7 @@ def _table(
 def read(path: Path) -> Gaussians:
     """Read a standard PLY: float32, on the CPU. Extra properties and elements are ignored.
 
-    A logarithm of scale below -87, where exp would give 0, is raised to that; an opacity logit may be infinite.
+    A log-scale below -87, where exp would give 0, is raised to -87; an opacity logit may be infinite.
 
     Raises:
         FileProblem: if the file is missing, not a binary little-endian PLY, truncated, lacks a property, or holds a
@@ -97,7 +97,9 @@ def read(path: Path) -> Gaussians:
         **{f"scale_{axis}": log_scales[:, axis] for axis in range(3)},
         **{f"rot_{part}": quats[:, part] for part in range(4)},
     }
-    with np.errstate(over="ignore", invalid="ignore"):  # What is no float32 becomes infinite or NaN, refused below.
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # Values beyond float32 become infinite or NaN, which is refused below.
         for block in (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK)):
             for name, column in columns.items():
                 column[block] = vertices[name][block]
@@ -106,7 +108,9 @@ def read(path: Path) -> Gaussians:
     _check_every(path, "opacity", ~np.isnan(logits))
     if count and log_scales.max() > _LOG_SCALE_RANGE[1]:
         _refuse(path, f"scale_*: {log_scales.max():.4g} is not the logarithm of a length; expected at most 88")
-    lengths = np.sqrt(np.einsum("ni,ni->n", quats, quats, dtype=np.float64))  # Tiny ones have no square in float32.
+    lengths = np.sqrt(
+        np.einsum("ni,ni->n", quats, quats, dtype=np.float64)
+    )  # The squares of tiny ones underflow in float32.
     if not lengths.all():
         _refuse(path, "rot_*: a quaternion is 0 0 0 0; the file is damaged")
     return Gaussians(
@@ -119,7 +123,7 @@ def read(path: Path) -> Gaussians:
 
 
 def save_points(cloud: PointCloud, path: Path) -> None:
-    """Write a coloured point cloud: x y z float32, red green blue in 0..255 (colours beyond [0, 1] are clamped).
+    """Write a coloured point cloud: x y z as float32; red green blue as 0..255, clamped.
 
     Raises:
         FileProblem: if the file cannot be written.
@@ -160,11 +164,12 @@ def _read_vertices(path: Path) -> np.ndarray:
 
 
 def _refuse_other_content(path: Path, names: set[str]) -> None:
-    """Say what to do with a PLY that holds something else by intention."""
+    """Refuse a PLY that was never meant to hold Gaussians, and say what to do with it."""
     if "packed_position" in names:
-        _refuse(path, "a compressed PLY", "Give it a name that ends in .compressed.ply.")
+        _refuse(path, "a compressed PLY", "Rename it to end in .compressed.ply.")
     if {"x", "y", "z"} <= names and not names & set(_property_names(0)[6:]):
-        _refuse(path, "a point cloud or a mesh, not 3D Gaussians", "To start a run from it, set `prior3d.file`.")
+        use = "To start a run from it, choose prior3d:points and set `prior3d.file`."
+        _refuse(path, "a point cloud or a mesh, not 3D Gaussians", use)
 
 
 def _check_every(path: Path, name: str, good: NDArray[np.bool_]) -> None:

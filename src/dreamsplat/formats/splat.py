@@ -1,17 +1,17 @@
 """The .splat file of web viewers (antimatter15/splat): 32 bytes per Gaussian, no header, no spherical harmonics.
 
-| bytes | content | error of a round trip |
+| bytes | content | round-trip error |
 |---|---|---|
 | 0..11 | centre x y z, float32, world units | none |
 | 12..23 | standard deviations, float32, world units | none |
 | 24..27 | R G B A, 1/255: display colour of degree 0, opacity | 1/510; colours outside [0, 1] are clamped |
 | 28..31 | quaternion w x y z as 128 + 128 q, rounded | 1/256 per component, under 1 degree of rotation |
 
-Of the two quaternions of a rotation the one whose largest component is negative is written: -1 has a code, +1 has not,
-and some viewers do not normalise. Gaussians are ordered by volume times opacity, largest first, because viewers show
-what has arrived so far; equals keep their order. Colour by direction is dropped, with a warning.
+Of the two quaternions of a rotation, the one whose largest component is negative is written: -1 has a code, +1 has
+not, and some viewers do not normalise. Gaussians are ordered by volume times opacity, largest first, because viewers
+show a file while it loads; ties keep their order. View-dependent colour is dropped, with a warning.
 
-The file names no frame of reference: ours has +z up and the front towards -y.
+The file does not name its axes; ours have +z up and the front towards -y.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OTHER_FORMATS = {
     b"ply\n": ".ply", b"ply\r": ".ply", b"glTF": ".glb", b"NGSP": ".spz", b"\x1f\x8b\x08\x00": ".spz",
     b"PK\x03\x04": ".sog",
 }  # fmt: skip
-"""First bytes of files that people rename: as a coordinate, each would be absurdly large or small."""
+"""First bytes of files that get renamed by mistake; as a coordinate, each would be absurdly large or small."""
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
@@ -44,7 +44,7 @@ def write(gaussians: Gaussians, path: Path) -> None:
     """
     if gaussians.sh_degree:
         _log.warning(
-            "%s: .splat holds no colour by direction; degree 0 of %d is kept. Write .ply or .spz to keep all.",
+            "%s: .splat holds no view-dependent colour; only degree 0 of %d is written. Use .ply or .spz to keep it.",
             path, gaussians.sh_degree,
         )  # fmt: skip
     means, scales, quats, opacities, rgb = (
@@ -64,17 +64,17 @@ def write(gaussians: Gaussians, path: Path) -> None:
 def read(path: Path) -> Gaussians:
     """Read a .splat file: float32, on the CPU, degree 0. An empty file holds no Gaussians.
 
-    Scales of 0, which some writers make of tiny ones, are raised to the smallest normal float32.
+    Scales of 0, to which some writers round tiny ones, are raised to the smallest normal float32.
 
     Raises:
-        FileProblem: if the file is missing, its size is no multiple of 32 bytes, it begins like another format, or it
-            holds a value that cannot be used.
+        FileProblem: if the file is missing, its size is not a multiple of 32 bytes, it begins like another format, or
+            it holds an unusable value.
     """
     content = read_bytes(path)
     if content[:4] in _OTHER_FORMATS:
-        refuse(path, f"begins like a {_OTHER_FORMATS[content[:4]]} file; give it that suffix")
+        refuse(path, f"begins like a {_OTHER_FORMATS[content[:4]]} file", "Give it that suffix.")
     if len(content) % _RECORD.itemsize:
-        refuse(path, f"{len(content)} bytes, expected a multiple of 32; it is truncated or no .splat file")
+        refuse(path, f"{len(content)} bytes, expected a multiple of 32; it is truncated or not a .splat file")
     table = np.frombuffer(content, dtype=_RECORD)
     means, scales = table["means"].copy(), table["scales"].copy()
     quats = (table["quats"].astype(np.float32) - 128) / 128
@@ -98,12 +98,14 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
 def _largest_negative(
     quats: np.ndarray,  # [N, 4]
 ) -> np.ndarray:
-    """The same rotations as quaternions [N, 4] of length 1 whose component farthest from 0 is negative."""
+    """The same rotations as unit quaternions [N, 4] whose component of largest magnitude is negative."""
     place = np.abs(quats).argmax(axis=1)[:, None]
-    scaled = quats.astype(np.float64) / -np.take_along_axis(quats, place, axis=1)  # Safe for the tiniest lengths too.
+    scaled = quats.astype(np.float64) / -np.take_along_axis(quats, place, axis=1)  # Works for tiny lengths, too.
     return scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
 
 
 def _require(path: Path, holds: np.ndarray, complaint: str) -> None:
     if not holds.all():
-        refuse(path, complaint.format(int((~holds).any(axis=1).argmax())) + "; the file is damaged or no .splat file")
+        refuse(
+            path, f"{complaint.format(int((~holds).any(axis=1).argmax()))}; the file is damaged or not a .splat file"
+        )

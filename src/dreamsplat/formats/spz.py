@@ -1,23 +1,23 @@
-"""The .spz file of Niantic (github.com/nianticlabs/spz): about a tenth of a .ply, each value in one to three bytes.
+"""Niantic's .spz file (github.com/nianticlabs/spz): about a tenth of a .ply, with one to three bytes per value.
 
-A header of 16 bytes (version 4: 32), then one block per attribute, in this order; all little-endian:
+A header of 16 bytes (version 4: 32), then one block per attribute in this order, all little-endian:
 
-| block | content | error of a round trip |
+| block | content | round-trip error |
 |---|---|---|
 | positions | 3 x 24-bit fixed point | 2^-13 world units for extents of 0.5 to 2048, see `fraction_bits` |
 | alphas | opacity in 1/255 | 1/510 |
 | colours | 0.5 + 0.15 sh_0 in 1/255 | 0.0131 of the coefficient, 0.0037 of the colour, within [-0.44, 1.44] |
 | scales | 16 (ln s + 10) | 3.2 %, within 4.54e-5 and 379 world units |
-| rotations | the three smallest of x y z w, each as sign and 9 bits, and which is the largest | 0.3 degrees |
+| rotations | which of x y z w is the largest, and the others as a sign and 9 bits each | 0.3 degrees |
 | sh | 128 + 128 c, with c rounded to multiples of `SH_STEP` / 128 | half a step, within [-1, 1] |
 
-What is outside a range is clamped to it. Version 3 is written, in gzip, which all readers of the format know. Read are
-versions 1 (positions in float16), 2 (rotations as x y z in bytes), 3, and 4 (each block in zstd, which needs the
-`zstandard` package). Degree 4 and vendors' extensions are left out, with a warning.
+Values outside a range are clamped to it. Version 3 is written, in gzip, which all readers of the format support.
+Versions 1 (positions in float16), 2 (rotations as x y z in bytes), 3, and 4 (each block in zstd, which needs the
+`zstandard` package) are read. Degree 4 and vendor extensions are dropped, with a warning.
 
-The authors' library can turn to the axes it calls RUB, but files carry no mark of it and many writers do not. As in
-splat-transform, values are written and read in the frame that they are in: ours has +z up and the front towards -y, and
-`frame.Z_UP_TO_Y_UP` turns it to RUB.
+The authors' library can convert to the axes that it calls RUB, but files do not record it, and many writers do not.
+As in splat-transform, values are read and written unchanged: our axes have +z up and the front towards -y, and
+`frame.Z_UP_TO_Y_UP` turns them to RUB.
 """
 
 from __future__ import annotations
@@ -41,21 +41,22 @@ from dreamsplat.types import Gaussians
 _log = logging.getLogger(__name__)
 
 SH_STEP = 5
-"""Coefficients of degree 1 to 3 are rounded to multiples of this many 128ths. Readers take any byte, so it only trades
-size for accuracy. The authors take 8 for degree 1 and 16 above, though all basis functions weigh the same: objects with
-white noise of 0.03 as coefficients then render at 40 to 42 dB in 1/12 of the .ply, with 5 at 46 to 48 dB in 1/9.3."""
+"""Coefficients of degree 1 to 3 are rounded to multiples of this many 128ths. Readers accept any byte, so this only
+trades size for accuracy. The authors use 8 for degree 1 and 16 above, though all basis functions weigh the same. With
+white noise of 0.03 as coefficients, objects then render at 40 to 42 dB in 1/12 of the .ply; 5 gives 46 to 48 dB in
+1/9.3."""
 COLOUR_SCALE = 0.15
-"""Of a degree-0 coefficient before it is stored; less than 0.282, so that colours beyond [0, 1] have room."""
+"""Factor on degree-0 coefficients; less than 0.282, which leaves room for colours beyond [0, 1]."""
 MOST_EXPANSION = 12
-"""A file that would unpack to more than this many times its size and another 16 MiB is refused: real objects shrink 2
-to 5 times, and a few kilobytes could else ask for gigabytes. What follows the packed blocks does not count."""
+"""A file that would unpack to more than 16 MiB plus this many times its size is refused: real objects shrink 2 to 5
+times, and a few kilobytes could otherwise ask for gigabytes. Bytes after the packed blocks do not count."""
 
 _MAGIC = b"NGSP"
 _HEADER = struct.Struct("<4sIIBBBB")
 _GZIP = 31  # zlib's code for a gzip stream with the largest window.
 _CODES = np.arange(256, dtype=np.float32)
 _QUAT_STEPS = 511 / HALF_RANGE
-_EXTENSIONS, _LEVELS_OF_DETAIL = 0x02, 0x80  # Flags: the vendors' extensions, and Spark's tree, follow the blocks.
+_EXTENSIONS, _LEVELS_OF_DETAIL = 0x02, 0x80  # Flags: vendor extensions, or Spark's tree, follow the blocks.
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def write(gaussians: Gaussians, path: Path) -> None:
         _pack_quats(quats),
         _to_bytes(128 + SH_STEP * (sh[:, 1:] * (128 / SH_STEP)).round()),
     ]
-    # Such bytes hardly ever repeat as strings. Looking for runs only is ten times faster, and smaller where it matters,
-    # at degree 3. Z_BLOCK gives each attribute its own code. zlib's gzip header holds no name and no time.
+    # Such bytes hardly ever repeat as strings. Matching only runs is ten times faster, and smaller where it matters, at
+    # degree 3. Z_BLOCK gives each attribute a code of its own. zlib's gzip header holds no name and no time.
     packer = zlib.compressobj(9, zlib.DEFLATED, _GZIP, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     parts = [part for block in blocks for part in (packer.compress(block.tobytes()), packer.flush(zlib.Z_BLOCK))]
     with replacing(path) as temporary:
@@ -116,16 +117,18 @@ def write(gaussians: Gaussians, path: Path) -> None:
 def fraction_bits(
     extent: float,  # largest absolute coordinate, world units
 ) -> int:
-    """Binary digits behind the point of a coordinate, of 24: 12, more for objects under half a unit, fewer above 2048.
+    """Bits after the binary point of a 24-bit coordinate: 12, more for objects below half a unit, fewer above 2048.
 
-    Positions are then off by at most 2^-13 units, by 2^-12 of a small extent or 2^-25 units, by 2^-23 of a large one.
+    Positions are then off by at most 2^-13 units; by 2^-12 of a small extent or 2^-25 units; by 2^-23 of a large one.
 
     Raises:
         InvalidInput: if the extent is 2^23 or more.
     """
     exponent = math.frexp(extent)[1]  # extent < 2^exponent
     if exponent > 23:
-        raise InvalidInput(f"means: a coordinate of {extent:.6g}; .spz holds less than 2^23. Scale it down.")
+        raise InvalidInput(
+            f"means: a coordinate of {extent:.6g}, but .spz holds less than 2^23.", advice="Scale the object down."
+        )
     return min(12 - min(exponent, 0), 23 - exponent, 24)
 
 
@@ -133,7 +136,7 @@ def read(path: Path) -> Gaussians:
     """Read a .spz file of version 1 to 4: float32, on the CPU.
 
     Raises:
-        FileProblem: if the file is missing, no .spz file, truncated, damaged, or expands beyond all reason.
+        FileProblem: if the file is missing, not an .spz file, truncated, damaged, or expands too much.
         MissingDependency: if it is of version 4 and zstandard is not installed.
     """
     content = read_bytes(path)
@@ -142,7 +145,7 @@ def read(path: Path) -> Gaussians:
     elif content[:2] == b"\x1f\x8b":
         header, blocks = _open_gzip(path, content)
     else:
-        refuse(path, "not a .spz file; it begins neither with 'NGSP' nor as a gzip file does")
+        refuse(path, "not an .spz file: it begins neither with 'NGSP' nor like a gzip file")
     count = header.count
     codes = {name: np.frombuffer(blocks[name], np.uint8).reshape(count, size) for name, size in header.sizes.items()}
     if header.version == 1:
@@ -166,7 +169,7 @@ def read(path: Path) -> Gaussians:
 
 
 def _open_gzip(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
-    """Header and blocks of version 1 to 3: one gzip stream, of which no more is unpacked than the header declares."""
+    """Header and blocks of version 1 to 3: one gzip stream, unpacked only as far as the header declares."""
     stream = zlib.decompressobj(_GZIP)
     try:
         header = _header(path, stream.decompress(content, _HEADER.size), (1, 2, 3))
@@ -180,7 +183,7 @@ def _open_gzip(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
     if found < header.total:
         refuse(path, f"truncated: {header.count} Gaussians need {header.total} bytes, it unpacks to {found}")
     if not (extra or stream.eof):
-        refuse(path, "truncated: its gzip stream has no end")
+        refuse(path, "truncated: its gzip stream does not end")
     if extra and not header.flags & (_EXTENSIONS | _LEVELS_OF_DETAIL):
         refuse(path, f"damaged: it unpacks to more than the {header.total} bytes that {header.count} Gaussians need")
     _check_expansion(path, header, len(content) - len(stream.unused_data))
@@ -188,7 +191,7 @@ def _open_gzip(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
 
 
 def _next(stream: zlib._Decompress, size: int) -> bytes:
-    """The next bytes of a stream, less at its end; zlib takes 0 for all, and counts the rest twice after the end."""
+    """The next bytes of a stream, fewer at its end. To zlib, 0 means all, and past the end it counts the rest twice."""
     return stream.decompress(stream.unconsumed_tail, size) if size and not stream.eof else b""
 
 
@@ -197,9 +200,8 @@ def _open_zstd(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
     try:
         import zstandard  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise MissingDependency(
-            f'{path}: .spz version 4 needs zstandard. Run: pip install "dreamsplat[spz4]", or save it as version 3.'
-        ) from error
+        advice = 'Run pip install "dreamsplat[spz4]", or save it as version 3.'
+        raise MissingDependency(f"{path}: .spz version 4 needs zstandard.", advice=advice) from error
     header = _header(path, content[: _HEADER.size], (4,))
     sizes = {name: header.count * size for name, size in header.sizes.items()}
     blocks = dict.fromkeys(sizes, b"")
@@ -209,7 +211,7 @@ def _open_zstd(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
     if table < 32 or offset > len(content) or content[15] < len(present):
         refuse(path, "truncated, or its table of contents is damaged")
     packed_sizes = struct.unpack_from(f"<{2 * len(present)}Q", content, table)[::2]
-    _check_expansion(path, header, min(sum(packed_sizes), len(content) - offset))  # A size may be a lie.
+    _check_expansion(path, header, min(sum(packed_sizes), len(content) - offset))  # The sizes may be false.
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     for i, name in enumerate(present):
         packed, unpacked = struct.unpack_from("<QQ", content, table + 16 * i)
@@ -226,18 +228,18 @@ def _open_zstd(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
 
 
 def _header(path: Path, start: bytes, versions: tuple[int, ...]) -> _Header:
-    """The header that a file begins with, once unpacked; refused if nothing of that kind can follow."""
+    """The unpacked header of a file; refused if it is not one of these versions, or out of range."""
     if len(start) < _HEADER.size or start[:4] != _MAGIC:
-        refuse(path, "not a .spz file, or truncated: no header that begins with 'NGSP'")
+        refuse(path, "not an .spz file, or truncated: there is no header that begins with 'NGSP'")
     _, version, count, degree, bits, flags, _ = _HEADER.unpack(start)
     header = _Header(version, count, degree, bits, flags)
     if version not in versions or degree > 4 or bits > 30:
-        known = f"expected version {versions[0]} to {versions[-1]} in such a file, degree 0 to 4, at most 30 bits"
+        known = f"expected version {versions[0]} to {versions[-1]}, degree 0 to 4, at most 30 bits"
         refuse(path, f"version {version}, degree {degree}, {bits} fraction bits; {known}")
     if degree > 3:
-        _log.warning("%s: spherical harmonics of degree 4; degree 3 is kept.", path)
+        _log.warning("%s: spherical harmonics of degree 4 are cut to degree 3.", path)
     if flags & _EXTENSIONS:
-        _log.warning("%s: its vendor's extensions are left out.", path)
+        _log.warning("%s: vendor extensions are ignored.", path)
     return header
 
 
@@ -257,7 +259,7 @@ def _pack_fixed(
     bits: int,
 ) -> NDArray[np.uint8]:  # [3 N, 3]
     """The lower three bytes of `values` times 2^bits, rounded, as two's complement."""
-    most = 2**23 - 1  # Half a step below 2^23 would round to it.
+    most = 2**23 - 1  # Half a step below 2^23 would round up to it.
     whole = np.ldexp(values, bits).round().clip(-most, most).astype("<i4")
     return whole.reshape(-1, 1).view(np.uint8)[:, :3]
 
@@ -267,7 +269,7 @@ def _unpack_fixed(
     bits: int,
 ) -> NDArray[np.float32]:  # [N, 3]
     whole = np.zeros((3 * len(codes), 4), np.uint8)
-    whole[:, 1:] = codes.reshape(-1, 3)  # The upper three bytes, so that shifting down extends the sign.
+    whole[:, 1:] = codes.reshape(-1, 3)  # The upper three bytes, so that the shift extends the sign.
     return np.ldexp((whole.view("<i4") >> 8).astype(np.float32), -bits).reshape(-1, 3)
 
 

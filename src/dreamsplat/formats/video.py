@@ -36,7 +36,7 @@ class Film(Sized, Iterable[Tensor], Protocol):
 
 
 def write_turntable(frames: Film, path: Path, frames_per_second: int = 30) -> Path:
-    """Write a film that plays in every browser (H.264, yuv420p) or, as a .webp or .gif, loops for ever.
+    """Write a film that plays in every browser (H.264, yuv420p) or, as a .webp or .gif, loops forever.
 
     A .webp keeps all colours at a fraction of the size of a .gif, and is shown wherever pictures are. Without
     imageio-ffmpeg an .mp4 becomes a .gif beside it, which is logged. An old film stays until the new one is complete.
@@ -101,7 +101,7 @@ def _write_mp4(ffmpeg: str, frames: Iterator[NDArray[np.uint8]], path: Path, fra
     # faststart puts the index first, so that a browser can play while it loads.
     target = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
     with replacing(path) as temporary, tempfile.TemporaryFile() as log:
-        output = str(temporary.absolute())  # Absolute, so that no name is taken for a flag.
+        output = str(temporary.absolute())  # Absolute, so that a name with a dash is not taken as a flag.
         command = [ffmpeg, "-loglevel", "error", "-y", *source, *target, output]
         # Not imageio_ffmpeg.write_frames, which leaves its pipes open.
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log) as process:
@@ -111,7 +111,7 @@ def _write_mp4(ffmpeg: str, frames: Iterator[NDArray[np.uint8]], path: Path, fra
                 for frame in frames:
                     process.stdin.write(_even(frame).tobytes())
                 process.stdin.close()
-            except BrokenPipeError:  # It has ended, and says why below.
+            except BrokenPipeError:  # It has ended; the reason is in its log.
                 pass
             except BaseException:
                 process.kill()
@@ -132,7 +132,7 @@ def _even(
 
 
 class _Reel(Image.Image):
-    """Pictures that Pillow takes for those of an animated file: it reads the next one when it seeks it."""
+    """Pictures that look like an animated file to Pillow, which asks for the next one by seeking it."""
 
     def __init__(self, pictures: Iterator[Image.Image], count: int) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def _write_webp(pictures: Iterator[Image.Image], count: int, path: Path, duratio
 
 
 def _write_gif(pictures: Iterator[Image.Image], path: Path, duration_ms: int) -> None:
-    """Frame by frame, each with colours of its own: Pillow's own writer holds all frames before it writes the first."""
+    """Write frame by frame, each with its own palette: Pillow's writer holds all frames before it writes the first."""
     with path.open("wb") as file:
         for index, picture in enumerate(pictures):
             frame = picture.quantize(256)

@@ -1,31 +1,31 @@
-"""Colours for the vertices of a surface, taken from our own renderings of the Gaussians all around it.
+"""Colours for the vertices of a surface, taken from renderings of the Gaussians from all around.
 
-A camera counts for a vertex by how squarely it sees it, and only if the vertex lies at the depth that was rendered
-there: behind that it is hidden. Vertices that no camera sees get the mean colour of the Gaussians beside them.
+A camera's weight for a vertex grows with how squarely it sees it, and is 0 unless the vertex lies at the rendered
+depth: behind that it is hidden. Vertices that no camera sees get the mean colour of nearby Gaussians.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import pi, sqrt, tan
+from math import inf, pi, sqrt, tan
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, max_pool2d, normalize
 
-from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.harmonics import sh_to_rgb
 from dreamsplat.maths.neighbours import nearest_neighbours
+from dreamsplat.maths.ranges import check_range
 from dreamsplat.maths.rotations import look_at, rotation_from_quats
 from dreamsplat.render import render
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 _FOV_Y = pi / 6
 _CHUNK = 4  # Cameras rendered at a time.
-_RIM = 1 / 128  # Of a picture's width: how far from the edge of what hides it a vertex counts as seen.
-_SKIN = 1 / 32  # Of the object's size: how far the rendered depth of a soft skin may lie from its surface.
+_RIM = 1 / 128  # Of a picture's width: how far past an occluder's edge a vertex still counts as seen.
+_SKIN = 1 / 32  # Of the object's size: how far the rendered depth of a soft surface may be off.
 _NEIGHBOURS = 8  # Gaussians that colour a vertex which no camera sees.
-_SEEN = 1e-3  # Weight from which the cameras decide alone: a vertex seen by one of them at a slant of 80 degrees.
+_SEEN = 1e-3  # Weight above which only cameras count: one that sees the vertex at a slant of 80 degrees.
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,18 @@ class BakeSettings:
     """How colours are taken from renderings."""
 
     views: int = 48
-    """Cameras, evenly spread over the sphere around the object."""
+    """Cameras, evenly spread over a sphere around the object, 1 to 1000."""
     size: int = 512
-    """Width and height of their pictures, px."""
+    """Width and height of their pictures, 16 to 8192 px."""
     sharpness: float = 4.0
-    """Power of the cosine between the vertex's normal and the view in the weight of a camera; more: fewer cameras
-    mix, so details stay sharp."""
+    """A camera's weight is the cosine between the vertex's normal and the view to this power, >= 0; higher values mix
+    fewer cameras, so details stay sharp."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if not (1 <= self.views <= 1000 and 16 <= self.size <= 8192 and self.sharpness >= 0):
-            raise InvalidInput(f"{self}: expected 1 to 1000 views of 16 to 8192 px, and sharpness >= 0.")
+        check_range("views", self.views, 1, 1000)
+        check_range("size", self.size, 16, 8192)
+        check_range("sharpness", self.sharpness, 0, inf)
 
 
 def cameras_around(
@@ -51,11 +52,11 @@ def cameras_around(
     count: int,
     size: int,  # px
 ) -> Cameras:
-    """Cameras on a sphere that each see all the vertices, the first from high up, the last from far below."""
+    """Cameras on a sphere that each see all vertices, ordered from the top to the bottom."""
     low, high = vertices.amin(dim=0), vertices.amax(dim=0)
     centre = (low + high) / 2
     radius = float((vertices - centre).norm(dim=1).max())
-    # A Fibonacci lattice: equal steps in height, turned by the golden angle.
+    # A Fibonacci lattice: equal steps in height, each turned by the golden angle.
     i = torch.arange(count, dtype=vertices.dtype)
     height = 1 - (2 * i + 1) / count
     turn = i * (pi * (3 - sqrt(5)))
@@ -76,10 +77,10 @@ def bake_colours(
     """Display colours [V, 3] in [0, 1].
 
     Args:
-        gaussians: The object, float32; on the device that is to render.
+        gaussians: The object, float32, on the device that renders.
         vertices: Points on its surface.
         normals: Outward, of length 1.
-        settings: Which renderings.
+        settings: Of the renderings.
     """
     device = gaussians.means.device
     cameras = cameras_around(vertices, settings.views, settings.size)
@@ -107,10 +108,10 @@ def bake_colours(
 
 
 def _pictures(seen: Rendering) -> Tensor:
-    """Of each camera [C, 5, H, W]: the colour without background, and the least and greatest depth nearby.
+    """For each camera [C, 5, H, W]: the colour without background, and the least and greatest depth nearby.
 
-    Where there is no object the depth is 0, in front of everything: so a vertex beside an outline, where a picture
-    mixes what lies behind each other, agrees with neither depth.
+    Where there is no object the depth is 0, in front of everything, so that a vertex near an outline, where a pixel
+    mixes several surfaces, agrees with neither depth.
     """
     alpha = seen.alpha[:, None]
     there = alpha >= 0.5
@@ -125,11 +126,11 @@ def _colours_beside(
     gaussians: Gaussians,
     points: Tensor,  # [M, 3]
 ) -> Tensor:
-    """Mean colours [M, 3], without view dependence, of the nearest Gaussians by their density at the points."""
+    """Mean colours [M, 3] over all directions of the nearest Gaussians, weighted by their density at the points."""
     count = min(_NEIGHBOURS, len(gaussians))
     _, near = nearest_neighbours(gaussians.means, points, count)  # [M, k]
     offset = points[:, None] - gaussians.means[near]
     own = torch.einsum("mkij,mki->mkj", rotation_from_quats(gaussians.quats)[near], offset)
-    opacities = gaussians.opacities[near].clamp(min=1e-6)  # Some colour, even where nothing beside it shows.
+    opacities = gaussians.opacities[near].clamp(min=1e-6)  # So that there is a colour even where all are invisible.
     log_density = opacities.log() - 0.5 * ((own / gaussians.scales[near]) ** 2).sum(dim=2)
     return (log_density.softmax(dim=1)[..., None] * sh_to_rgb(gaussians.sh[near, 0])).sum(dim=1)

@@ -1,4 +1,4 @@
-"""Gaussians to a coloured mesh, for programs that know only triangles."""
+"""Gaussians to a coloured mesh, for programs that only support triangles."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class MeshSettings:
 
 
 def mesh_of(gaussians: Gaussians, settings: MeshSettings | None = None) -> Mesh:
-    """A closed triangle mesh of an object, with the colours that the Gaussians show: float32, on the CPU.
+    """A closed triangle mesh of an object, in the colours of its Gaussians: float32, on the CPU.
 
-    The same Gaussians always give the same mesh. Pictures are rendered on the device of the Gaussians.
+    The same Gaussians always give the same mesh. Colours are rendered on the device of the Gaussians.
 
     Raises:
         InvalidInput: if the Gaussians are nowhere dense enough for a surface.

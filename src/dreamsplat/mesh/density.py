@@ -1,8 +1,8 @@
 """How dense an object of Gaussians is at the points of a grid.
 
-The density at a point is the sum of opacity times Gaussian, each Gaussian as far as a renderer draws it (alpha 1/255).
-As a renderer blurs by a fraction of a pixel, the density is blurred by half a voxel, so that a Gaussian thinner than
-the grid does not fall between its points.
+The density at a point is the sum of opacity times Gaussian, each cut off where a renderer cuts it (alpha 1/255). A
+renderer blurs by a fraction of a pixel; likewise, the density is blurred by half a voxel, so that a Gaussian thinner
+than the grid does not fall between its points.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dreamsplat.maths.rotations import covariances
 from dreamsplat.types import Gaussians
 
 MIN_ALPHA = 1 / 255
-"""Where a Gaussian ends, and the opacity under which it is not there at all; as in the renderers."""
+"""Where a Gaussian is cut off, and the opacity below which it is invisible; as in the renderers."""
 
 BLUR_VOXELS2 = 0.25
 """Added to the variances, voxels^2, so that nothing is thinner than the grid."""
@@ -43,7 +43,7 @@ def grid_over(
 ) -> Grid:
     """The grid that covers a box with `resolution` voxels along its longest side."""
     size = high - low
-    # Finer voxels than this would all have the same coordinates in float32.
+    # Finer voxels would share their coordinates in float32.
     finest = 1e-6 * float(torch.maximum(low.abs(), high.abs()).max().clamp(min=1e-30))
     voxel = max(float(size.max()) / resolution, finest)
     x, y, z = (size / voxel).ceil().clamp(min=1).int().tolist()
@@ -52,7 +52,7 @@ def grid_over(
 
 
 def bounds(gaussians: Gaussians) -> tuple[Tensor, Tensor]:
-    """The corners [3] of the box around all that a renderer draws of Gaussians with opacity >= 1/255."""
+    """The corners [3] of the box around everything that a renderer draws of Gaussians with opacity >= 1/255."""
     variances = covariances(gaussians.scales, gaussians.quats).diagonal(dim1=1, dim2=2)  # [N, 3]
     half = _reach(gaussians.opacities)[:, None] * variances.sqrt()
     return (gaussians.means - half).amin(dim=0), (gaussians.means + half).amax(dim=0)
@@ -90,9 +90,9 @@ def _contributions(
     low: Tensor,  # [M, 3] first voxel of the box around each
     sides: Tensor,  # [M, 3] voxels of that box
 ) -> tuple[Tensor, Tensor]:
-    """Which voxels [pairs] (index in the flat grid) some Gaussians reach, and the alpha [pairs] that they have there.
+    """Which voxels [pairs] (index in the flat grid) some Gaussians reach, and their alpha [pairs] there.
 
-    Worked out by columns along z: there a Gaussian is one Gaussian of z, with its own peak and ends.
+    Computed by columns along z, in each of which a Gaussian is a Gaussian of z with its own peak and ends.
     """
     owner, place = _expand(sides[:, 0] * sides[:, 1])
     x = low[owner, 0] + place // sides[owner, 1]
@@ -112,23 +112,23 @@ def _contributions(
 
 
 def _inside(low: Tensor, high: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last voxel between two places, within the grid; the last is before the first where there is none."""
+    """First and last voxel between two places, within the grid; the last precedes the first if there is none."""
     return low.ceil().clamp(min=0).minimum(shape).long(), high.floor().clamp(min=-1).minimum(shape - 1).long()
 
 
 def _expand(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """For rows that hold `counts` [M] items: the row of every item, and its number within the row."""
+    """For rows of `counts` [M] items: the row of each item, and its number within the row."""
     owner = torch.repeat_interleave(counts)
     return owner, torch.arange(len(owner)) - (counts.cumsum(dim=0) - counts)[owner]
 
 
 def _reach(opacities: Tensor) -> Tensor:
-    """How many standard deviations [N] away alpha falls under 1/255."""
+    """At how many standard deviations [N] alpha falls below 1/255."""
     return torch.sqrt(2 * torch.log(opacities / MIN_ALPHA))
 
 
 def _runs(counts: Tensor) -> list[slice]:
-    """Rows [N] in runs of at most `_PAIRS` pairs each, or of one row."""
+    """Rows [N] in runs of at most `_PAIRS` pairs, or of a single row."""
     ends = counts.cumsum(dim=0)
     runs: list[slice] = []
     start = 0

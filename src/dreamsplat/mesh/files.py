@@ -4,7 +4,7 @@
 |---|---|---|
 | colours | COLOR_0, 16 bits, linear as the standard says | after each position, `v x y z r g b`, display values |
 | normals | NORMAL | `vn`, one for each vertex |
-| material | not metallic, rough: colours appear as they are, with the viewer's light | none |
+| material | not metallic, rough, so that only the viewer's light changes the colours | none |
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def write_glb(mesh: Mesh, path: Path) -> None:
     """Write a mesh as binary glTF 2.0; the same mesh always gives the same bytes.
 
     Raises:
-        InvalidInput: if the mesh has no triangles, which glTF cannot hold.
+        InvalidInput: if the mesh has no triangles, which glTF cannot express.
         FileProblem: if the file cannot be written.
     """
     if len(mesh) == 0:
-        raise InvalidInput(f"{path}: a mesh without triangles cannot be written as .glb.")
+        raise InvalidInput(f"{path}: a .glb cannot hold a mesh without triangles.")
     positions, normals = _y_up(mesh)
     linear = srgb_to_linear(mesh.rgb.double().clamp(0, 1).cpu()).numpy()
-    colours = np.full((len(linear), 4), 65535, "<u2")  # With alpha, because rows must be a multiple of 4 bytes.
+    colours = np.full((len(linear), 4), 65535, "<u2")  # With alpha, because rows must have a multiple of 4 bytes.
     colours[:, :3] = np.rint(65535 * linear)
     indices = mesh.faces.cpu().numpy().astype("<u4").reshape(-1, 1)
     primitive = {"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3, "material": 0}
@@ -67,11 +67,11 @@ def write_obj(mesh: Mesh, path: Path) -> None:
 
 
 MESH_WRITERS: dict[str, Callable[[Mesh, Path], None]] = {".glb": write_glb, ".obj": write_obj}
-"""Suffix, in lower case and with its dot -> what writes a mesh so."""
+"""Suffix, in lower case and with its dot -> function that writes such a file."""
 
 
 def _y_up(mesh: Mesh) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Positions and normals [V, 3] in the frame of the files."""
+    """Positions and normals [V, 3] in the axes of the files."""
     vertices = mesh.vertices.double().cpu() @ Z_UP_TO_Y_UP.T
     normals = vertex_normals(vertices, mesh.faces.cpu())
     return vertices.numpy().astype("<f4"), normals.numpy().astype("<f4")

@@ -1,6 +1,6 @@
-"""Refusing mesh files that would become very much larger in memory, before trimesh builds them.
+"""Refusing mesh files that would become much larger in memory, before trimesh builds them.
 
-Such a file is small: it names the same numbers many times, or promises numbers that it does not hold.
+Such a file is small: it refers to the same numbers many times, or claims numbers that it does not hold.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from dreamsplat.formats import gltf
 from dreamsplat.mesh.pictures import Neighbours
 
 MOST_PARTS = 2000
-"""Nodes and primitives of a glTF, materials in use of an .obj, solids of an .stl: each costs time of its own."""
+"""Nodes and primitives of a glTF, uses of materials in an .obj, solids of an .stl: each costs some time."""
 DEEPEST = 100
-"""Nodes above one another in a glTF; trimesh walks all the way up for each."""
+"""Depth of the nodes of a glTF; trimesh walks up to the root from each."""
 FEW_VALUES = 500_000
-"""So many vertices and indices may be in a glTF of any size; beyond, each takes at least two bytes of the file."""
+"""Vertices and indices that a glTF of any size may use; a larger one may use one for each of its bytes."""
 
 _WIDTHS = gltf.COMPONENTS | {"MAT2": 4, "MAT3": 9, "MAT4": 16}
 _BYTES = {code: int(kind[-1]) for code, kind in gltf.TYPES.items()}
 
 
 def check_parts(kind: str, content: bytes, document: dict[str, Any] | None, neighbours: Neighbours) -> None:
-    """Refuse a file that is out of proportion; what is merely damaged is left to trimesh.
+    """Refuse a file that is out of proportion. Other damage is left to trimesh.
 
     Args:
         kind: The suffix without its dot.
         content: The file.
         document: Its JSON, if it is a glTF.
-        neighbours: What lies beside it.
+        neighbours: The files beside it.
 
     Raises:
         ValueError: saying what there is too much of.
@@ -71,7 +71,7 @@ def _check_gltf(document: dict[str, Any], size: int) -> None:
 
 
 def _values(mesh: dict[str, Any], accessors: list[dict[str, Any]]) -> int:
-    """Vertices and indices of a mesh; of strips and fans three for each index."""
+    """Vertices and indices of a mesh; strips and fans count three for each index."""
     total = 0
     for primitive in mesh["primitives"]:
         vertices = int(accessors[primitive["attributes"]["POSITION"]]["count"])
@@ -81,7 +81,7 @@ def _values(mesh: dict[str, Any], accessors: list[dict[str, Any]]) -> int:
 
 
 def _nodes(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every node that a scene shows, as often as it does."""
+    """Every node of every scene, as often as it is shown."""
     nodes = document.get("nodes", [])
     if len(nodes) > MOST_PARTS:
         raise ValueError(f"{len(nodes)} nodes, at most {MOST_PARTS}; join its parts first")
@@ -93,5 +93,5 @@ def _nodes(document: dict[str, Any]) -> list[dict[str, Any]]:
         if len(found) + len(level) > MOST_PARTS:
             raise ValueError(f"its scenes show over {MOST_PARTS} nodes; join its parts first")
     if level:
-        raise ValueError(f"its nodes lie over {DEEPEST} deep; join its parts first")
+        raise ValueError(f"its nodes are over {DEEPEST} deep; join its parts first")
     return found

@@ -1,8 +1,8 @@
 """Meshes and point clouds of .glb, .gltf, .obj, .off, .stl and textured .ply files, which trimesh reads.
 
-Colours are the numbers of the file, taken as display colours. The base colour of a glTF material is converted: glTF
-says that it is linear, and exporters agree. glTF says so of vertex colours too, but there many exporters write display
-colours, so they are converted only in files of programs that are known to follow it.
+The numbers of the file are taken as display colours. The base colour of a glTF material is converted, since glTF
+defines it as linear and exporters comply. glTF defines vertex colours as linear too, but many exporters write display
+colours, so they are converted only in files of programs known to comply.
 """
 
 from __future__ import annotations
@@ -28,32 +28,31 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 LINEAR_EXPORTERS = ("dreamsplat", "Khronos glTF Blender I/O", "THREE.GLTFExporter")
-"""Beginnings of `asset.generator` in glTF files whose vertex colours are linear light, as the standard wants."""
+"""How `asset.generator` begins in glTF files whose vertex colours are linear light, as the standard requires."""
 
 
 def read_mesh(path: Path) -> Surface | PointCloud:
-    """The triangles of a file that trimesh reads, in the frame of the file; its points if it holds nothing else.
+    """The triangles of a file, in its own axes; its points if it has no triangles. Uses trimesh.
 
-    A texture or material file that is missing or broken is logged, and colours are taken without it.
+    A missing or broken texture or material file is logged, and colours ignore it.
 
     Raises:
-        FileProblem: if the file is missing, or is not what its suffix says.
+        FileProblem: if the file is missing, damaged, or not of the kind that its suffix says.
         MissingDependency: without trimesh.
     """
     content = read_bytes(path)
     try:
         import trimesh
     except ImportError as error:
-        raise MissingDependency(
-            f'{path}: reading {path.suffix} files needs trimesh: pip install "dreamsplat[mesh]".'
-        ) from error
+        advice = 'Run pip install "dreamsplat[mesh]".'
+        raise MissingDependency(f"{path}: reading {path.suffix} files needs trimesh.", advice=advice) from error
     neighbours: Any = Neighbours(path)
     kind = path.suffix.lower()[1:]
     document = gltf_document(path, content) if kind in ("glb", "gltf") else None
     try:
         check_parts(kind, content, document, neighbours)
         with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # numpy warns of text that ends in the middle.
+            warnings.simplefilter("error", DeprecationWarning)  # numpy warns of text that ends too early.
             scene: Any = trimesh.load(BytesIO(content), kind, resolver=neighbours, force="scene", process=False)
         placed = [(scene.geometry[name], pose) for pose, name in map(scene.graph.get, scene.graph.nodes_geometry)]
         textures = Textures(path, len(content) + neighbours.size)
@@ -62,20 +61,20 @@ def read_mesh(path: Path) -> Surface | PointCloud:
         linear = generator.startswith(LINEAR_EXPORTERS)
         surface = tuple(_patch(mesh, pose, path, textures, linear) for mesh, pose in meshes)
         points = [_points(item, pose) for item, pose in placed if isinstance(item, trimesh.PointCloud)]
-    except Exception as error:  # A parser may fail in any way on a file that is damaged.
+    except Exception as error:  # A parser may fail in any way on a damaged file.
         what = next(iter(str(error).splitlines()), type(error).__name__)[:100]
-        reason = f"'{what}' is not beside it" if isinstance(error, FileNotFoundError) else what
-        raise FileProblem(f"{path}: cannot be read as {path.suffix} ({reason}). Export it again.") from error
+        reason = f"'{what}' is missing" if isinstance(error, FileNotFoundError) else what
+        raise FileProblem(f"{path}: cannot be read as {path.suffix} ({reason}).", advice="Export it again.") from error
     if not surface and points:
         return PointCloud(xyz=torch.cat([p.xyz for p in points]), rgb=torch.cat([p.rgb for p in points]))
     return surface
 
 
 def _patch(mesh: Any, pose: NDArray[np.float64], path: Path, textures: Textures, linear: bool) -> Patch:
-    """A trimesh mesh in the frame of the file; `linear` says that vertex colours are linear light."""
+    """A trimesh mesh in the axes of the file; `linear` says whether vertex colours are linear light."""
     faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
     if faces.size and not 0 <= faces.min() <= faces.max() < len(mesh.vertices):
-        raise ValueError(f"a face names a vertex that is not among its {len(mesh.vertices)}")
+        raise ValueError(f"a face refers to a vertex beyond its {len(mesh.vertices)}")
     corners = torch.from_numpy(_transformed(mesh.vertices, pose)[faces])
     image, material_rgb = _material(mesh)
     uv: Any = getattr(mesh.visual, "uv", None)
@@ -86,7 +85,10 @@ def _patch(mesh: Any, pose: NDArray[np.float64], path: Path, textures: Textures,
     if painted is not None and linear:
         painted = linear_to_srgb(torch.from_numpy(painted).clamp(0, 1)).numpy()
     given = [colours for colours in (painted, material_rgb) if colours is not None]
-    if path.suffix.lower() not in (".glb", ".gltf"):  # glTF multiplies texture, vertices and material; others choose.
+    if path.suffix.lower() not in (
+        ".glb",
+        ".gltf",
+    ):  # glTF multiplies texture, vertices and material; others use one of them.
         given = [] if texture is not None else given[:1]
     rgb = torch.full_like(corners, GREY if texture is None and not given else 1.0)
     for colours in given:
@@ -109,7 +111,7 @@ def _transformed(vertices: Any, pose: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def _material(mesh: Any) -> tuple[Image | None, NDArray[np.float64] | None]:
-    """The picture and the display colour [3] that the mesh's material gives, where it gives one."""
+    """The picture and the display colour [3] of the mesh's material, each None if it has none."""
     from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
     material = getattr(mesh.visual, "material", None)
@@ -118,7 +120,7 @@ def _material(mesh: Any) -> tuple[Image | None, NDArray[np.float64] | None]:
         colour = None if factor is None else linear_to_srgb(torch.from_numpy(factor[:3] / 255)).numpy()
         return material.baseColorTexture, colour
     if isinstance(material, SimpleMaterial):
-        # A picture without a format did not come from a file: it is trimesh's stand-in.
+        # A picture without a format is a placeholder by trimesh.
         image = material.image if material.image is not None and material.image.format else None
         kd: Any = material.kwargs.get("kd")
         return image, np.asarray(kd, np.float64) if np.shape(kd) == (3,) else None
@@ -126,12 +128,12 @@ def _material(mesh: Any) -> tuple[Image | None, NDArray[np.float64] | None]:
 
 
 def _painted(mesh: Any, faces: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """The colours [F, 3, 3] that a mesh gives its corners by vertex or face, or None."""
+    """The colours [F, 3, 3] of the corners, by vertex or face; None if the mesh has none."""
     if mesh.visual.kind == "face":
         return np.repeat(mesh.visual.face_colors[:, None, :3] / 255, 3, axis=1)
     if mesh.visual.kind == "vertex":
         colours = mesh.visual.vertex_colors
-    else:  # trimesh puts colours beside a material in one of two places: .obj in the first, glTF in the second.
+    else:  # Beside a material, trimesh stores colours of .obj files here and those of glTF there.
         beside = getattr(mesh.visual, "vertex_attributes", {})
         colours = mesh.vertex_attributes.get("color", beside.get("color"))
     if colours is None or np.ndim(colours) != 2 or np.shape(colours)[1] < 3 or len(colours) != len(mesh.vertices):

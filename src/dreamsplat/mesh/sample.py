@@ -1,6 +1,6 @@
 """Coloured points on the surface of a mesh, uniform by area.
 
-A mesh is patches: triangles with a colour at each corner and, where the file has one, a texture.
+A mesh is a tuple of patches: triangles with a colour at each corner and possibly a texture.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dreamsplat.formats.any_ply import Column
 from dreamsplat.types import PointCloud, check_shapes
 
 GREY = 0.5
-"""Every channel of a point whose file gives it no colour; the paper's avatars start so."""
+"""Every channel of points without a colour; so start the paper's avatars."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Patch:
     corners: Tensor
     """[F, 3, 3] corner positions (triangle, corner, coordinate)."""
     rgb: Tensor
-    """[F, 3, 3] display colours of the corners; with a texture, what its colours are multiplied by."""
+    """[F, 3, 3] display colours of the corners; those of a texture are multiplied by them."""
     uv: Tensor | None = None
     """[F, 3, 2] texture coordinates of the corners: (0, 0) is the lower left of the texture, which repeats."""
     texture: Tensor | None = None
@@ -36,7 +36,7 @@ class Patch:
     def __post_init__(self) -> None:
         """Check shapes."""
         check_shapes(corners=(self.corners, "F 3 3"), rgb=(self.rgb, "F 3 3"))
-        assert (self.uv is None) == (self.texture is None), "a texture needs texture coordinates, and they need it"
+        assert (self.uv is None) == (self.texture is None), "texture and texture coordinates need each other"
 
 
 Surface = tuple[Patch, ...]
@@ -44,7 +44,7 @@ Surface = tuple[Patch, ...]
 
 
 def triangle_areas(surface: Surface) -> Tensor:
-    """The area [F] of every triangle of every patch, in their order."""
+    """The area [F] of every triangle of every patch, in order."""
     corners = torch.cat([patch.corners for patch in surface])
     sides = corners[:, 1:] - corners[:, :1]  # [F, 2, 3]
     return torch.linalg.cross(sides[:, 0], sides[:, 1]).norm(dim=-1) / 2
@@ -55,12 +55,12 @@ def sample_surface(surface: Surface, count: int, generator: torch.Generator) -> 
 
     Args:
         surface: Patches whose areas are finite and not all 0.
-        count: Points to draw, >= 1.
+        count: Number of points, >= 1.
         generator: Source of all randomness: triangles, then places in them.
     """
     ends = triangle_areas(surface).cumsum(dim=0)
     drawn = torch.rand(count, generator=generator, dtype=torch.float64) * ends[-1]
-    # `right` passes over triangles without area; the clamp is for a product that was rounded up to the total.
+    # `right` skips triangles without area; the clamp is for a product that was rounded up to the total.
     index = torch.searchsorted(ends, drawn, right=True).clamp_max(len(ends) - 1)
     # Uniform in a triangle: Osada et al. 2002, "Shape Distributions", eq. 1.
     root, share = torch.rand((count, 2), generator=generator, dtype=torch.float64).unbind(dim=1)
@@ -98,22 +98,22 @@ def polygon_patch(
     face_rgb: Tensor | None,  # [M, 3], used without vertex_rgb
     most: int,
 ) -> Patch:
-    """Polygons of any length as fans of triangles; lines and single points among them are left out.
+    """Polygons of any length as fans of triangles; lines and single points are ignored.
 
     Raises:
-        FileProblem: naming `path`, if a polygon names a vertex that is not there, or there are over `most` triangles.
+        FileProblem: naming `path`, if a polygon refers to a missing vertex, or there are over `most` triangles.
     """
     triangles = (polygons.lengths - 2).clip(0)  # [M] in the fan of each polygon
     if (count := int(triangles.sum())) > most:
-        refuse(path, f"{count} triangles in polygons of few bytes; the file is damaged")
-    with np.errstate(invalid="ignore"):  # What is no integer fails the test below.
+        refuse(path, f"{count} triangles in too few bytes; the file is damaged")
+    with np.errstate(invalid="ignore"):  # Values that are not integers fail the check below.
         vertices = polygons.values.astype(np.int64)
     owner = np.repeat(np.arange(len(triangles)), triangles)
     begin = (polygons.lengths.cumsum() - polygons.lengths)[owner]
     within = np.arange(count) - (triangles.cumsum() - triangles)[owner]
     corners = np.stack([vertices[begin], vertices[begin + within + 1], vertices[begin + within + 2]], axis=1)
     if corners.size and not 0 <= corners.min() <= corners.max() < len(xyz):
-        refuse(path, f"a face names a vertex that is not among its {len(xyz)}. Export it again")
+        refuse(path, f"a face refers to a vertex beyond its {len(xyz)}", "Export it again.")
     rgb = torch.tensor(GREY).expand(count, 3, 3)
     if vertex_rgb is not None:
         rgb = vertex_rgb.float()[corners]

@@ -1,12 +1,13 @@
-"""The closed surface of an object of Gaussians: where their density passes a level, without strays and hollows.
+"""The closed surface of an object of Gaussians: where their density crosses a level, without strays and cavities.
 
-The grid follows the object: it shrinks around what is kept, so that strays far away do not take its resolution. A
-splat object is often a hollow skin. Empty voxels that the outside cannot reach are filled, since nobody sees them.
+The grid shrinks around the parts that are kept, so that strays far away do not cost resolution. Splat objects are often
+hollow skins. Empty voxels that cannot be reached from outside are filled, since they are never seen.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -17,59 +18,62 @@ from scipy.sparse import coo_array
 
 from dreamsplat.assets.gaussians import rows
 from dreamsplat.errors import InvalidInput, MissingDependency
+from dreamsplat.maths.ranges import check_range
 from dreamsplat.mesh.density import MIN_ALPHA, Grid, bounds, density_on, grid_over
 from dreamsplat.types import Gaussians
 
-_COARSE = 64  # Voxels along the longest side of the grids that only find out where the object is.
+_COARSE = 64  # Voxels along the longest side of the grids that only locate the object.
 
 
 @dataclass(frozen=True)
 class SurfaceSettings:
-    """How a surface is taken from Gaussians."""
+    """How a surface is extracted from Gaussians."""
 
     resolution: int = 128
     """Voxels along the longest side of the object, 16 to 512."""
     level: float = 0.4
-    """Density at the surface: sum of opacity times Gaussian. Of the bundled models' assets 0.4 gives the outlines that
-    a renderer draws with alpha 0.5, to 1 % of their area."""
+    """Density at the surface, > 0: sum of opacity times Gaussian. For assets of the bundled models, 0.4 gives the
+    outline at which a renderer draws alpha 0.5, to within 1 % of its area."""
     gap: int = 4
-    """Holes of up to twice this many voxels in the skin do not make its hollow inside a surface."""
+    """Voxels, 0 to 8: a cavity counts as closed if the holes in its skin are no wider than twice this."""
     smoothing: int = 10
-    """Steps of Taubin smoothing, >= 0; each Gaussian is a bump otherwise. The volume stays."""
+    """Steps of Taubin smoothing, >= 0, without which each Gaussian is a bump. It preserves the volume."""
     least_share: float = 0.02
-    """Separate pieces with less than this share of the largest piece's mass (density times volume) are dropped."""
+    """Separate pieces with less than this share, 0 to 1, of the largest piece's mass (density times volume) are
+    dropped."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if not (16 <= self.resolution <= 512 and self.level > 0 and 0 <= self.gap <= 8):
-            raise InvalidInput(f"{self}: expected resolution 16 to 512, level > 0 and gap 0 to 8.")
-        if self.smoothing < 0 or not 0 <= self.least_share <= 1:
-            raise InvalidInput(f"{self}: expected smoothing >= 0 and least_share 0 to 1.")
+        check_range("resolution", self.resolution, 16, 512)
+        check_range("level", self.level, 0, inf, above=True)
+        check_range("gap", self.gap, 0, 8)
+        check_range("smoothing", self.smoothing, 0, inf)
+        check_range("least_share", self.least_share, 0, 1)
 
 
 def extract_surface(gaussians: Gaussians, settings: SurfaceSettings) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The surface as triangles: closed, and counter-clockwise as seen from outside.
+    """The surface as triangles, closed and counter-clockwise as seen from outside.
 
     Returns:
         Vertices [V, 3] in world units and faces [F, 3].
 
     Raises:
-        InvalidInput: if the density reaches the level nowhere.
+        InvalidInput: if the density never reaches the level.
         MissingDependency: without scikit-image.
     """
     try:
         from skimage.measure import marching_cubes
     except ImportError as error:
-        raise MissingDependency('A mesh needs scikit-image: pip install "dreamsplat[mesh]".') from error
+        raise MissingDependency("A mesh needs scikit-image.", advice='Run pip install "dreamsplat[mesh]".') from error
     gaussians = _visible(gaussians)
     grid = _grid_around_object(gaussians, settings)
     density = density_on(grid, gaussians).numpy()
     kept = _kept_pieces(density, settings)
     density = np.where(kept | (density <= settings.level), density, 0)
     density = np.where(_hollows(kept, settings.gap), np.maximum(density, 2 * settings.level), density)
-    # Empty voxels all around close the surface where the object touches the end of the grid.
+    # A border of empty voxels closes the surface where the object touches the edge of the grid.
     corners, faces, _, _ = marching_cubes(np.pad(density, 1), settings.level, allow_degenerate=False)
-    faces = faces[:, ::-1]  # scikit-image counts axes as z y x, which mirrors the order of corners.
+    faces = faces[:, ::-1]  # scikit-image orders axes as z y x, which mirrors the order of corners.
     vertices = grid.origin.double().numpy() + grid.voxel * (corners.astype(np.float64) - 1)
     return smoothed(vertices, faces, settings.smoothing), np.ascontiguousarray(faces, np.int64)
 
@@ -79,7 +83,7 @@ def _visible(gaussians: Gaussians) -> Gaussians:
     shown = rows(gaussians.detach(), gaussians.opacities >= MIN_ALPHA)
     if len(shown) == 0:
         raise InvalidInput(
-            f"A mesh needs Gaussians that show; none of {len(gaussians)} has an opacity of 1/255 or more."
+            f"A mesh needs visible Gaussians; none of {len(gaussians)} has an opacity of at least 1/255."
         )
     return shown.to("cpu", torch.float32)
 
@@ -87,23 +91,27 @@ def _visible(gaussians: Gaussians) -> Gaussians:
 def _grid_around_object(gaussians: Gaussians, settings: SurfaceSettings) -> Grid:
     low, high = bounds(gaussians)
     if not bool(torch.isfinite(high - low).all()):
-        raise InvalidInput("A mesh needs Gaussians of a size that float32 holds; remove those with huge scales.")
+        raise InvalidInput("The extent of the Gaussians exceeds float32.", advice="Remove those with huge scales.")
     while True:
         grid = grid_over(low, high, _COARSE)
         where = torch.from_numpy(np.argwhere(_kept_pieces(density_on(grid, gaussians).numpy(), settings)))
         before = float((high - low).max())
         low = torch.maximum(low, grid.origin + grid.voxel * (where.amin(dim=0) - 1.5))
         high = torch.minimum(high, grid.origin + grid.voxel * (where.amax(dim=0) + 1.5))
-        if float((high - low).max()) >= before / 2:  # Else this grid was too coarse to tell strays from the object.
+        if (
+            float((high - low).max()) >= before / 2
+        ):  # Otherwise this grid was too coarse to separate strays from the object.
             return grid_over(low, high, settings.resolution)
 
 
 def _kept_pieces(density: NDArray[np.float32], settings: SurfaceSettings) -> NDArray[np.bool_]:
-    """The voxels [x, y, z] above the level, in pieces that are not too small."""
+    """The voxels [x, y, z] above the level, without pieces that are too small."""
     pieces, count = _pieces(density > settings.level)
     if count == 0:
         raise InvalidInput(
-            f"No surface: the density is {density.max():.3g} at most, the level is {settings.level:g}. Lower the level."
+            f"{settings.level:g}, but the density is at most {density.max():.3g}: there is no surface.",
+            setting="level",
+            advice="Use a lower level.",
         )
     mass = np.bincount(pieces.ravel(), weights=density.ravel())
     mass[0] = 0
@@ -111,12 +119,12 @@ def _kept_pieces(density: NDArray[np.float32], settings: SurfaceSettings) -> NDA
 
 
 def _hollows(solid: NDArray[np.bool_], gap: int) -> NDArray[np.bool_]:
-    """Empty voxels of rooms that the outside cannot reach through openings wider than `2 gap` voxels.
+    """Empty voxels of cavities that can be reached from outside only through openings of up to `2 gap` voxels.
 
-    A room is wider than its opening, so a groove, however narrow, is none. Openings of every width up to the gap are
-    closed in turn, since a room that is left over by a narrow one may be too small for a wide one.
+    A cavity is wider than its opening, so a groove is not one, however narrow. Openings of each width up to the gap are
+    closed in turn, since what a narrow opening leaves of a cavity may be too small to survive closing a wide one.
     """
-    empty = ~np.pad(solid, gap + 1)  # One layer of empty voxels stays, which joins everything outside.
+    empty = ~np.pad(solid, gap + 1)  # One layer of empty voxels remains, which connects everything outside.
     hollow = np.zeros_like(empty)
     for steps in range(gap + 1):
         pieces, _ = _pieces(~_swollen(~empty, steps))
@@ -127,13 +135,13 @@ def _hollows(solid: NDArray[np.bool_], gap: int) -> NDArray[np.bool_]:
 
 
 def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    """The number of the piece [x, y, z] that each voxel belongs to, 0 for none, and how many pieces there are."""
+    """The number of the piece that each voxel [x, y, z] belongs to (0 for none), and the number of pieces."""
     found: Any = ndimage.label(mask)
     return found
 
 
 def _swollen(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    """The mask [x, y, z] with all voxels that are up to `steps` faces away."""
+    """The mask [x, y, z] extended by all voxels up to `steps` faces away."""
     wider: Any = ndimage.binary_dilation(mask, iterations=steps) if steps else mask
     return wider
 
@@ -143,11 +151,13 @@ def smoothed(
     faces: NDArray[np.integer],  # [F, 3]
     steps: int,
 ) -> NDArray[np.float64]:
-    """Vertices [V, 3] drawn towards the mean of their neighbours and pushed back, which keeps the volume. Taubin 1995.
+    """Vertices [V, 3] pulled towards the mean of their neighbours and pushed back, which preserves the volume.
 
-    Each step is one of both; lambda 0.5 and mu -0.53 are the usual factors, with a pass band of 0.1.
+    Taubin 1995. A step does both; lambda 0.5 and mu -0.53 are the usual factors, with a pass band of 0.1.
     """
-    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])  # In a closed mesh, both ways.
+    ends = np.concatenate(
+        [faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]
+    )  # A closed mesh has each edge in both directions.
     ones = np.ones(len(ends))
     neighbours = coo_array((ones, (ends[:, 0], ends[:, 1])), shape=(len(vertices),) * 2).tocsr()
     shares = neighbours / neighbours.sum(axis=1)[:, None]

@@ -35,9 +35,9 @@ def vertex_normals(
     vertices: Tensor,  # [V, 3]
     faces: Tensor,  # [F, 3]
 ) -> Tensor:
-    """Outward normals [V, 3] of length 1: the mean of the triangles around each vertex, weighted by their area.
+    """Outward normals [V, 3] of length 1: the mean over the triangles around each vertex, weighted by area.
 
-    A vertex of no triangle, or of triangles without area, gets the normal +z.
+    A vertex without triangles, or whose triangles have no area, gets the normal +z.
     """
     a, b, c = vertices[faces].unbind(dim=1)
     across = torch.linalg.cross(b - a, c - a)  # twice the area long

@@ -1,4 +1,4 @@
-"""What can be rendered: the form of the inputs, checked on every call, and their values, which backends check."""
+"""What can be rendered: the form of the inputs, checked on every call, and their values, checked by backends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_form(
     background: Tensor,  # [C, 3]
     screen_offsets: Tensor | None,  # [C, N, 2] px
 ) -> None:
-    """Raise InvalidInput unless shapes fit and all tensors agree in dtype and device. Reads no value."""
+    """Raise InvalidInput unless shapes match and all tensors have one dtype and device. Reads no values."""
     shapes = {
         "means": (gaussians.means, "N 3"),
         "world_to_camera": (cameras.world_to_camera, "C 4 4"),
@@ -25,7 +25,7 @@ def check_form(
         shapes["screen_offsets"] = (screen_offsets, "C N 2")
     check_shapes(**shapes)
     if len(cameras) == 0:
-        raise InvalidInput("cameras: none, expected at least one.")
+        raise InvalidInput("no cameras, expected at least one.")
     like = gaussians.means
     if like.dtype not in (torch.float32, torch.float64):
         raise InvalidInput(f"means: dtype {like.dtype}, expected torch.float32 or torch.float64.")
@@ -42,7 +42,7 @@ def check_values(
     background: Tensor,  # [C, 3]
     screen_offsets: Tensor | None,  # [C, N, 2] px
 ) -> None:
-    """Raise InvalidInput, naming the tensor, for values that cannot be rendered: not finite, or out of their range."""
+    """Raise InvalidInput, naming the tensor, for values that cannot be rendered: not finite, or out of range."""
     ranges = {"scales": (0.0, torch.inf), "opacities": (0.0, 1.0)}
     for name, tensor in _named(gaussians, cameras, background, screen_offsets).items():
         _check_range(name, tensor.detach(), *ranges.get(name, (-torch.inf, torch.inf)))
@@ -76,7 +76,7 @@ def _check_range(name: str, tensor: Tensor, least: float, greatest: float) -> No
     finite = torch.isfinite(tensor)
     if not bool(finite.all()):
         row = int((~finite).reshape(len(tensor), -1).any(dim=1).nonzero()[0])
-        raise InvalidInput(f"{name}: row {row} holds a value that is not finite; look upstream for a division by zero.")
+        raise InvalidInput(f"{name}: row {row} holds a value that is not finite.")
     low, high = (bound.item() for bound in torch.aminmax(tensor))
     if low < least or high > greatest:
         raise InvalidInput(f"{name}: values from {low:g} to {high:g}, expected {least:g} to {greatest:g}.")

@@ -1,20 +1,20 @@
 """The CUDA backend: the projection and rasterisation kernels of gsplat >= 1.5 (Ye et al. 2024), stage by stage.
 
-Colours are those of reference.py, since ours and gsplat's spherical harmonics are the same and only this way is one
-of the two a test of the other. gsplat's own stages are called one by one rather than through `gsplat.rasterization`,
-which has no place for screen offsets. It computes in float32, whatever the dtype of the inputs or autocast.
+Colours come from reference.py, because gsplat defines spherical harmonics in the same way. gsplat's stages are called
+one by one rather than through `gsplat.rasterization`, which does not support screen offsets. Everything is computed in
+float32, whatever the dtype of the inputs or autocast.
 
-What differs from the specification and cannot be set (read in the sources of 1.5.0 to 1.5.3 and of 1.6):
+Differences from the specification that cannot be changed (from the sources of 1.5.0 to 1.5.3 and 1.6):
 
-- One Gaussian's alpha is capped at 0.999 up to 1.5.3, not 0.99. Only opacities above 0.99 notice: at most 0.009 more
-  alpha at their centres, where they also still get a gradient.
-- Culling comes before the screen offsets: a Gaussian that only its offset brings into the image does not show.
-- exp is the hardware's fast one, about 1e-6 off. A pixel on the edge of a footprint may so fall to the other side of
-  1/255, which changes its alpha by that much.
-- The backward pass finds transmittance by division from the back, starting at 1 - alpha in float32: off by 6e-8 / T,
-  so by 6e-4 in a pixel that is all but opaque.
+- A Gaussian's alpha is capped at 0.999 up to 1.5.3, not 0.99. This only affects opacities above 0.99: at most 0.009
+  more alpha at their centres, where they also still get a gradient.
+- Culling precedes the screen offsets: a Gaussian that is in the image only because of its offset is not drawn.
+- exp is the fast one of the hardware, about 1e-6 off. A pixel at the edge of a footprint may therefore cross the 1/255
+  threshold, which changes its alpha by that much.
+- The backward pass recovers transmittance by division from the back, starting at 1 - alpha in float32: off by 6e-8 / T,
+  or 6e-4 in a nearly opaque pixel.
 - Gradients are summed with atomics and vary in the last bits from run to run.
-- Radii come from the inverse covariance: a needle of 100 px is good to about 1e-3.
+- Radii come from the inverse covariance: those of needles of 100 px are accurate to about 1e-3.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from dreamsplat.render.checks import check_values
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 TILE_PX = 16
-"""Side of gsplat's square of pixels that share a list of Gaussians."""
+"""Side of the squares of pixels that share a list of Gaussians in gsplat."""
 TOLERANCE = 1e-3
-"""Largest relative L2 error of images and gradients against the specification in float64; see above for what is due.
-About 1e-6 is usual; a pixel on the other side of 1/255 is 1e-4 of a small image."""
+"""Largest relative L2 error of images and gradients against the specification in float64 that the above explains. About
+1e-6 is usual; a pixel that crosses 1/255 is 1e-4 of a small image."""
 INSTALL = 'pip install "dreamsplat[gsplat]"'
-"""What to do without it."""
+"""How to install it."""
 
 
 @functools.cache
 def available() -> tuple[bool, str]:
-    """Whether gsplat renders a known scene rightly on this machine's CUDA device, or why not. Tried once.
+    """Whether gsplat passes the self-test on this machine's CUDA device, or why not. Tried once.
 
-    The first time on a machine gsplat compiles its kernels, which takes minutes and says so itself.
+    When first used on a machine, gsplat compiles its kernels, which takes minutes and is reported by gsplat.
     """
     if not torch.cuda.is_available():
         return False, "torch finds no CUDA device"
@@ -54,12 +54,15 @@ def available() -> tuple[bool, str]:
         return False, f"gsplat is not installed: {INSTALL}"
     try:
         _, error = selftest.worst(selftest.errors(render, torch.device("cuda")))
-    except Exception as problem:  # A foreign build may fail in any way; each means that another backend must render.
-        told = next((line.strip() for line in str(problem).splitlines() if line.strip()), "no message")
-        compiler = "" if shutil.which("nvcc") else "; no nvcc on the PATH, with which it compiles itself"
-        return False, f"{name} does not run: {type(problem).__name__}: {told[:160]}{compiler}; to reinstall: {INSTALL}"
+    except Exception as problem:  # A broken build may fail in any way; then another backend must render.
+        reason = next((line.strip() for line in str(problem).splitlines() if line.strip()), "no message")
+        compiler = "" if shutil.which("nvcc") else "; it needs nvcc to compile, which is not on the PATH"
+        return (
+            False,
+            f"{name} does not run: {type(problem).__name__}: {reason[:160]}{compiler}; to reinstall: {INSTALL}",
+        )
     if not error <= TOLERANCE:  # also where it is NaN
-        return False, f"{name} renders a known scene wrongly, off by {error:.0e}; to reinstall: {INSTALL}"
+        return False, f"{name} fails the self-test, off by {error:.0e}; to reinstall: {INSTALL}"
     return True, f"{name}, CUDA"
 
 
@@ -77,15 +80,15 @@ def render(
     single = gaussians.to(torch.float32), cameras.detach().to(torch.float32), background.to(torch.float32)
     offsets = None if screen_offsets is None else screen_offsets.to(torch.float32)
     if not _can_be_rendered(*single, offsets):
-        check_values(gaussians, cameras, background, screen_offsets)  # says what is wrong
-        raise InvalidInput("a value is beyond float32, in which gsplat computes; scale the scene.")
+        check_values(gaussians, cameras, background, screen_offsets)  # Says which one.
+        raise InvalidInput("a value exceeds float32, in which gsplat computes.", advice="Scale the object.")
     with torch.autocast(background.device.type, enabled=False):
         rendering = _rasterise(*single, offsets) if len(gaussians) else _empty(cameras, single[2])
     return rendering.to(gaussians.means.dtype)
 
 
 def _can_be_rendered(gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_offsets: Tensor | None) -> bool:
-    """What `check_values` checks, in one question to the device, which would wait for the answer to each."""
+    """What `check_values` checks, with a single wait for the device."""
     tensors = [*vars(gaussians).values(), cameras.world_to_camera, cameras.intrinsics, background]
     tensors += [] if screen_offsets is None else [screen_offsets]
     focals_px = cameras.intrinsics.diagonal(dim1=-2, dim2=-1)[:, :2]
@@ -99,7 +102,7 @@ def _rasterise(gaussians: Gaussians, cameras: Cameras, background: Tensor, scree
     from gsplat import fully_fused_projection, isect_offset_encode, isect_tiles, rasterize_to_pixels  # pyright: ignore
 
     count, width, height = len(cameras), cameras.width, cameras.height
-    # Stage 1: project. Rows of Gaussians that a camera culls hold no values, only a radius of 0 and no gradient.
+    # Stage 1: project. Rows of culled Gaussians are undefined, except that their radius is 0; they get no gradient.
     half_boxes_px, centres_px, depths, conics, _ = fully_fused_projection(
         gaussians.means, None, gaussians.quats, gaussians.scales, cameras.world_to_camera, cameras.intrinsics,
         width, height, eps2d=reference.BLUR_PX2, near_plane=reference.NEAR, far_plane=torch.finfo(torch.float32).max,
@@ -138,7 +141,7 @@ def _radii_px(
     determinant = xx * yy - xy * xy
     reach = torch.sqrt(2 * torch.log(opacities / reference.MIN_ALPHA))  # [C, N] standard deviations
     boxes_px = half_boxes_px.to(conics.dtype)
-    # gsplat's box bounds ours. fmin also takes it where rounding leaves no number, as in needles and in culled rows.
+    # gsplat's box bounds ours. fmin also selects it where rounding gives NaN, as in needles and in culled rows.
     half_box_px = torch.fmin(reach[..., None] * torch.sqrt(conics[..., [2, 0]] / determinant[..., None]), boxes_px)
     largest_variance = ((xx + yy) / 2 + torch.sqrt(((xx - yy) / 2) ** 2 + xy**2)) / determinant
     radii_px = torch.fmin(reach * torch.sqrt(largest_variance), boxes_px.norm(dim=-1))
@@ -148,7 +151,7 @@ def _radii_px(
 
 
 def _empty(cameras: Cameras, background: Tensor) -> Rendering:
-    """The background alone: gsplat's kernels divide by the number of Gaussians."""
+    """Only the background, because gsplat's kernels divide by the number of Gaussians."""
     nothing = background.new_zeros(len(cameras), cameras.height, cameras.width)
     rgb = nothing[..., None] + background[:, None, None, :]
     return Rendering(rgb=rgb, alpha=nothing, depth=nothing, radii_px=background.new_zeros(len(cameras), 0))

@@ -1,9 +1,9 @@
 """The specification of rendering: project, sort and composite Gaussians in plain torch, for one camera after another.
 
-Every other backend must give the images and gradients of this file. It is written to be read: autograd makes the
-gradients, and any device and float32 or float64 will do. The semantics are those of gsplat (Ye et al. 2024) after
-Kerbl et al. 2023, except that a footprint has no box of its own: it ends where alpha falls under 1/255 and nowhere
-else. Memory is bounded by working through the image in tiles, each with the Gaussians whose ellipses may touch it.
+Every other backend must give the images and gradients of this file. It is written to be read: gradients come from
+autograd, and any device, float32 and float64 work. The semantics are those of gsplat (Ye et al. 2024) after Kerbl et
+al. 2023, except that footprints are not cut to a box: they end exactly where alpha falls below 1/255. Memory is bounded
+by processing the image in tiles, each with the Gaussians whose ellipses may touch it.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from dreamsplat.render.checks import check_values
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 NEAR = 0.01
-"""Camera-space z at or under which a Gaussian is culled, world units."""
+"""Camera-space z at or below which a Gaussian is culled, world units."""
 WIDENING = 0.3
 """Share of tan(fov / 2) by which the frustum is widened before the Jacobian is clamped to it."""
 BLUR_PX2 = 0.3
 """Added to the variances on screen, px^2, so that nothing is thinner than a pixel."""
 MAX_ALPHA = 0.99
-"""Largest opacity of one Gaussian at one pixel; keeps 1 / (1 - alpha) finite."""
+"""Largest alpha of one Gaussian at one pixel; keeps 1 / (1 - alpha) finite."""
 MIN_ALPHA = 1 / 255
-"""Opacity under which a Gaussian is skipped at a pixel."""
+"""Alpha below which a Gaussian is skipped at a pixel."""
 MIN_TRANSMITTANCE = 1e-4
-"""A Gaussian that would bring the transmittance to this or under ends its pixel, and is not blended itself."""
+"""A Gaussian that would reduce the transmittance to this or less ends its pixel, without being blended."""
 TILE_PX = 16
-"""Side of the square of pixels composited at once; changes memory and speed, never the image."""
+"""Side of the square of pixels composited at once; affects memory and speed, never the image."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Splats:
 
 
 def available() -> tuple[bool, str]:
-    """Whether this backend can run, and why: always, since it needs nothing but torch."""
-    return True, "plain torch, needs nothing else"
+    """Whether this backend can run, and why: always, since it only needs torch."""
+    return True, "plain torch, always available"
 
 
 def render(
@@ -98,7 +98,7 @@ def project(
     height: int,
     offsets_px: Tensor,  # [N, 2]
 ) -> Splats:
-    """Stage 1: Gaussians to ellipses on screen with colours; those that cannot show are dropped. In order of index."""
+    """Stage 1: Gaussians to coloured ellipses on screen, without those that are invisible; in order of index."""
     rotation, translation = world_to_camera[:3, :3], world_to_camera[:3, 3]
     positions = gaussians.means @ rotation.T + translation  # [N, 3] camera frame
     index = ((positions[:, 2] > NEAR) & (gaussians.opacities >= MIN_ALPHA)).nonzero()[:, 0]  # [M]
@@ -110,7 +110,7 @@ def project(
     covariance_px = jacobian @ rotated @ jacobian.mT  # [M, 2, 2]
     xx, xy, yy = covariance_px[:, 0, 0] + BLUR_PX2, covariance_px[:, 0, 1], covariance_px[:, 1, 1] + BLUR_PX2
     determinant = xx * yy - xy * xy
-    # Rounding can take the determinant of a needle of thousands of pixels to zero or under. Culled, with gradient 0.
+    # Rounding can make the determinant of a needle of thousands of pixels 0 or negative. Culled, with gradient 0.
     regular = determinant > 0
     conics = torch.stack([yy, -xy, xx], dim=-1) / torch.where(regular, determinant, 1)[:, None]
 
@@ -136,7 +136,7 @@ def projection_jacobian(
 ) -> Tensor:
     """Derivative [M, 2, 3] of the pixel by the camera-space position. Zwicker et al. 2002, eq. 29.
 
-    x/z and y/z are clamped to a widened frustum: far outside it the linearisation would smear Gaussians over the image.
+    x/z and y/z are clamped to a widened frustum: far outside it, linearising would smear Gaussians over the image.
     """
     focal = _focal(intrinsics)  # [2]
     size_px = focal.new_tensor([width, height])
@@ -153,7 +153,7 @@ def view_colours(
     sh: Tensor,  # [M, K, 3]
     world_to_camera: Tensor,  # [4, 4]
 ) -> Tensor:
-    """Colours [M, 3] from the direction in which the camera sees each mean; not under 0, may exceed 1."""
+    """Colours [M, 3] as seen from the camera; at least 0, may exceed 1."""
     camera_centre = -world_to_camera[:3, :3].T @ world_to_camera[:3, 3]
     basis = sh_basis(normalize(means - camera_centre, dim=-1), degree=isqrt(sh.shape[1]) - 1)  # [M, K]
     return (0.5 + (basis[:, :, None] * sh).sum(dim=1)).clamp(min=0)
@@ -179,10 +179,10 @@ def composite(
         for left in range(0, width, TILE_PX):
             bottom, right = min(top + TILE_PX, height), min(left + TILE_PX, width)
             corners = low.new_tensor([[left, top], [right, bottom]])
-            # Pixel centres lie half a pixel inside the corners, so rounding of the box cannot lose a hit.
+            # Pixel centres lie half a pixel inside the corners, so rounding of the box cannot miss any.
             touches = (high > corners[0]) & (low < corners[1])  # [M, 2]
             pixels = _pixel_centres(left, right, top, bottom, like=low)
-            # Checkpointed: the [pixels, M] products of all tiles at once are too many to keep for the backward pass.
+            # Checkpointed, because the [pixels, M] products of all tiles are too large to keep for the backward pass.
             tile = checkpoint(
                 composite_pixels, splats.take(touches.all(dim=-1)), background, pixels,
                 use_reentrant=False, preserve_rng_state=False,
@@ -207,7 +207,7 @@ def composite_pixels(
 
     # Transmittance before each Gaussian and, in the last column, behind all of them.
     transmittance = torch.cat([dx.new_ones(len(dx), 1), torch.cumprod(1 - alpha, dim=1)], dim=1)  # [B, M + 1]
-    # Counting, rather than comparing each, ends a pixel for good even where a parallel product is not quite monotone.
+    # Counting, rather than comparing each, ends a pixel for good even if a parallel product is not quite monotone.
     blended = torch.cumsum(transmittance[:, 1:] <= MIN_TRANSMITTANCE, dim=1) == 0  # [B, M]
     remaining = transmittance.gather(1, blended.sum(dim=1, keepdim=True))  # [B, 1]
     weights = alpha * transmittance[:, :-1] * blended

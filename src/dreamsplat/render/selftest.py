@@ -12,10 +12,6 @@ from dreamsplat.method.cameras import orbit
 from dreamsplat.render import reference
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
-TOLERANCE = 1e-4
-"""Largest error that passes. A renderer in float32 reaches about 1e-6; the rest is room for a pixel that falls on the
-other side of the 1/255 threshold."""
-
 Renderer = Callable[[Gaussians, Cameras, Tensor, Tensor], Rendering]
 """Gaussians, cameras, background [C, 3], screen offsets [C, N, 2] px -> images."""
 

@@ -1,13 +1,13 @@
-"""The specification's arithmetic in large pieces, for devices without a kernel: many tiles and Gaussians at a time.
+"""The specification's arithmetic in large batches, for devices without a kernel: many tiles and Gaussians at a time.
 
-Projection is that of reference.py, and so are the rules of blending. What differs is the order of work. The reference
-takes one tile after another, which on a GPU is thousands of small launches. Here the tiles of all cameras are sorted
-by how many Gaussians they hold, and groups of tiles of like length are blended together, front to back, a few
-Gaussians at a time. Each such slice is checkpointed: the backward pass computes its products again, so that memory is
-bounded by the products of one slice plus one transmittance per pixel and slice, whatever the number of Gaussians.
+Projection and blending follow reference.py; only the order of work differs. The reference processes one tile after
+another, which on a GPU means thousands of small launches. Here the tiles of all cameras are sorted by their number of
+Gaussians, and groups of similar tiles are blended together, front to back, a few Gaussians at a time. Each such slice
+is checkpointed: the backward pass recomputes its products, so that memory is bounded by the products of one slice plus
+one transmittance per pixel and slice, whatever the number of Gaussians.
 
-Sums run in another order than in the reference, so that images differ by rounding. On a GPU gradients are summed with
-atomics and vary in the last bits from run to run. Like the reference, this file needs torch's full float32 matrix
+Sums are taken in a different order than in the reference, so images differ by rounding. On a GPU, gradients are summed
+with atomics and vary in the last bits from run to run. Like the reference, this file needs torch's full float32 matrix
 products (its default): in TF32 a centre would be off by a thousandth of its distance.
 """
 
@@ -27,7 +27,8 @@ from dreamsplat.types import Cameras, Gaussians, Rendering
 SLICE = 64
 """Gaussians of a tile that are blended at once."""
 CPU_PRODUCTS, GPU_PRODUCTS = 2**17, 2**22
-"""Pairs of a pixel and a Gaussian computed at once: what fits a core's cache, or fills a GPU. A dozen numbers each."""
+"""Pairs of a pixel and a Gaussian computed at once, a dozen numbers each: few enough for a core's cache, or enough to
+fill a GPU."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class TileLists:
 
 
 def available() -> tuple[bool, str]:
-    """Whether this backend can run, and why: always, since it needs nothing but torch."""
-    return True, "plain torch in large pieces"
+    """Whether this backend can run, and why: always, since it only needs torch."""
+    return True, "plain torch in large batches"
 
 
 def render(
@@ -86,16 +87,16 @@ def tile_lists(
     columns: int,  # tiles across an image
     rows: int,  # tiles down an image
 ) -> TileLists:
-    """The lists of all tiles, [camera][row][column]; splats are counted through all cameras."""
+    """The lists of all tiles, [camera][row][column]; splats are numbered across all cameras."""
     corners = torch.cat([torch.stack([v.centres_px - v.half_box_px, v.centres_px + v.half_box_px], 1) for v in views])
     cameras = torch.cat([torch.full_like(view.index, c) for c, view in enumerate(views)])  # [S]
     last = corners.new_tensor([columns - 1, rows - 1])
-    # Clamped as numbers: a box may reach farther than an integer can count.
+    # Clamped as floats, because a box may extend beyond the range of integers.
     first = torch.minimum((corners[:, 0] / TILE_PX).floor().clamp(min=0), last).long()  # [S, 2] column, row
     final = torch.minimum((corners[:, 1] / TILE_PX).ceil().sub(1).clamp(min=0), last).long()
     spans = final - first + 1  # [S, 2]
 
-    # Every splat once per tile that its box touches, and which of those tiles it is: row by row.
+    # Each splat once per tile that its box touches, and the index of that tile within its box, row by row.
     touched = spans.prod(dim=1)  # [S]
     splats = torch.repeat_interleave(touched)  # [I]
     within = torch.arange(len(splats), device=splats.device) - (touched.cumsum(0) - touched)[splats]
@@ -114,7 +115,7 @@ def _composite(views: list[Splats], width: int, height: int) -> Tensor:
         lists = tile_lists(views, columns, rows)
         longest_first = torch.argsort(lists.counts, descending=True, stable=True)
     features = torch.cat([_features(view) for view in views])
-    features = torch.cat([features, torch.zeros_like(features[:1])])  # the last is transparent: it fills lists up
+    features = torch.cat([features, torch.zeros_like(features[:1])])  # The last is transparent and pads lists.
     products = CPU_PRODUCTS if features.device.type == "cpu" else GPU_PRODUCTS
     at_once = max(1, products // (SLICE * TILE_PX**2))
     groups = [_blend_group(features, lists, group, columns, rows) for group in longest_first.split(at_once)]
@@ -136,7 +137,7 @@ def _blend_group(
     columns: int,
     rows: int,
 ) -> Tensor:
-    """[G, 16, 16, 5] colour, depth and transmittance of tiles, slice after slice until they end."""
+    """[G, 16, 16, 5] colour, depth and transmittance of tiles, slice by slice until they end."""
     corner = torch.stack([group % columns, group // columns % rows], dim=1) * TILE_PX  # [G, 2] (x, y) px
     steps = torch.arange(TILE_PX, device=group.device) + 0.5
     pixels = (corner[:, :, None] + steps).to(features.dtype)  # [G, 2, 16] x of the columns, y of the rows

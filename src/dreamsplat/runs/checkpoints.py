@@ -1,4 +1,4 @@
-"""The checkpoints of a run: everything that it needs to go on, bit for bit. safetensors, and never half a file."""
+"""The checkpoints of a run: everything needed to continue it, bit for bit. safetensors, and never half a file."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         FileProblem: if it cannot be written, as on a full disk; the earlier ones stay as they are.
     """
     (folder / CHECKPOINTS).mkdir(exist_ok=True)
-    path = folder / CHECKPOINTS / f"step-{checkpoint.step:07d}.safetensors"
+    path = path_of(folder, checkpoint.step)
     header = {f.name: getattr(checkpoint, f.name) for f in fields(Checkpoint) if f.name != "state"}
     state = {
         name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in checkpoint.state.items()
@@ -97,6 +97,11 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     if paths:
         raise FileProblem(f"{folder / CHECKPOINTS}: all checkpoints are damaged.", advice="Start the run again.")
     return None
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint after so many steps is kept."""
+    return folder / CHECKPOINTS / f"step-{step:07d}.safetensors"
 
 
 def newest_first(folder: Path) -> list[Path]:

@@ -28,7 +28,7 @@ class AbstractEvent:
 
 @dataclass(frozen=True)
 class Started(AbstractEvent):
-    """The folder is ours; now the models are loaded. `step` is above 0 for a run that goes on."""
+    """The folder is locked; the models are loaded next. `step` is above 0 for a resumed run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Saved(AbstractEvent):
 
 @dataclass(frozen=True)
 class Warned(AbstractEvent):
-    """Something that a person should know; the run goes on."""
+    """Something that a person should know; the run continues."""
 
     message: str
     """One line."""
@@ -64,12 +64,12 @@ class Finished(AbstractEvent):
     state: Literal["done", "stopped"]
     """Whether it reached its end."""
     paths: tuple[Path, ...]
-    """What a person wants to open; empty if the run was stopped before there was anything."""
+    """What a person wants to open: asset, preview and, at its end, the turntable."""
 
 
 @dataclass(frozen=True)
 class Failed(AbstractEvent):
-    """The last event of a run that cannot go on: what there was is written."""
+    """The last event of a run that cannot continue; what it has made so far is written."""
 
     error: DreamsplatError
     """Why."""

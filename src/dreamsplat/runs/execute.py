@@ -1,4 +1,4 @@
-"""A run from wherever it stands to its end, as events: checkpoints, stopping, going back once when it diverges."""
+"""A run from its start, or from its newest checkpoint, to its end, as a stream of events."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import torch
 
 from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
-from dreamsplat.errors import Diverged, DreamsplatError, InvalidInput
+from dreamsplat.errors import Diverged, DreamsplatError, FileProblem, InvalidInput
 from dreamsplat.runs import checkpoints
 from dreamsplat.runs.checkpoints import Checkpoint
 from dreamsplat.runs.events import Event, Failed, Finished, Saved, Started, Stepped, Stop, Warned
 from dreamsplat.runs.folder import CONFIG, Pictures, claimed
-from dreamsplat.runs.record import config_sha256
+from dreamsplat.runs.record import read_record
 from dreamsplat.runs.writer import RunWriter
 
 FULL_SIZE = Pictures()
+"""What people look at; tests make smaller ones."""
 
 
 def execute(
@@ -42,11 +43,11 @@ def execute(
         folder: Where the run is kept; made if need be, and locked meanwhile.
         config: The run.
         stop: Ends the run after its current step, once it is set.
-        resume: Go on from the newest checkpoint in the folder, if there is one. Otherwise an earlier run in the folder
-            is replaced, once this one has made its first step.
+        resume: Continue from the newest checkpoint in the folder, if there is one. Otherwise an earlier run in the
+            folder is replaced, once this one has made its first step.
         checkpoint_every: Optimisation steps between checkpoints; there is one at the end too, however the run ends.
         start: Begin where another run was, with other settings: its prompt, its rates, its steps. What is random
-            goes on from there. A run that has checkpoints of its own is resumed from those.
+            continues from there. A run that has checkpoints of its own is resumed from those.
         pictures: How large preview and turntable are.
     """
     writer = RunWriter(folder, config, checkpoint_every, pictures)
@@ -76,7 +77,9 @@ def _run(writer: RunWriter, start: Checkpoint | None, stop: Stop, resume: bool) 
     if checkpoint is not None:
         writer.resume(checkpoint)
     else:
-        checkpoint = None if start is None else _as_start(start, writer.config)
+        if again and start is None:
+            _check_origin(writer.path)
+        checkpoint = None if start is None else _as_start(start, writer)
         writer.announce(checkpoint, None if start is None else start.config_sha256)
     yield Started(*_position(writer))
     if again and checkpoint is None:
@@ -108,13 +111,13 @@ def _run_steps(writer: RunWriter, checkpoint: Checkpoint | None, stop: Stop) -> 
 
 
 def _newest_checkpoint(writer: RunWriter) -> Checkpoint | None:
-    """Where the run stands; None if it has no checkpoint.
+    """The newest checkpoint; None if there is none.
 
     Raises:
         InvalidInput: if the settings are not those that it was made with.
     """
     checkpoint = checkpoints.newest_checkpoint(writer.path)
-    if checkpoint is not None and checkpoint.config_sha256 != config_sha256(writer.config):
+    if checkpoint is not None and checkpoint.config_sha256 != writer.config_sha256:
         raise InvalidInput(
             f"{writer.path / CONFIG}: these are not the settings that its checkpoints were made with.",
             advice="Restore them, or start another run with the new ones.",
@@ -122,15 +125,29 @@ def _newest_checkpoint(writer: RunWriter) -> Checkpoint | None:
     return checkpoint
 
 
-def _as_start(start: Checkpoint, config: DreamConfig) -> Checkpoint:
-    """Another run's checkpoint as the first one of a run with this config."""
+def _check_origin(folder: Path) -> None:
+    """Refuse to start a run again that began from another run's checkpoint: its settings alone do not repeat it."""
+    try:
+        origin = read_record(folder).start_sha256
+    except FileProblem:  # Nothing is known against it.
+        return
+    if origin is not None:
+        raise FileProblem(
+            f"{folder}: its checkpoints are gone, and it started from a checkpoint of another run.",
+            advice="Start it from that checkpoint again.",
+        )
+
+
+def _as_start(start: Checkpoint, writer: RunWriter) -> Checkpoint:
+    """Another run's checkpoint as the first one of this run."""
+    config = writer.config
     if start.step >= config.steps:
         raise InvalidInput(
             f"{config.steps}, but {start.step} steps are done where the run starts.",
             setting="steps", advice=f"Use more than {start.step}.",
         )  # fmt: skip
     views = torch.tensor(config.views)  # A snapshot's own may have been halved, or differ in the other config.
-    return Checkpoint(start.state | {"views": views}, start.step, 0.0, 0, config_sha256(config))
+    return Checkpoint(start.state | {"views": views}, start.step, 0.0, 0, writer.config_sha256)
 
 
 def _roll_back(writer: RunWriter, error: Diverged) -> Checkpoint:

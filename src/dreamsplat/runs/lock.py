@@ -35,7 +35,7 @@ class Owner:
     pid: int
     """Its number, which later processes may be given again."""
     started: str
-    """When it started, in whatever unit its system tells: with the number, it names one process for good."""
+    """When it started, in its system's own unit: together with the number it identifies one process."""
     host: str
     """The machine it runs on."""
     since: str

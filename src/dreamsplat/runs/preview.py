@@ -71,5 +71,5 @@ def _read_rows(path: Path) -> list[tuple[str, Tensor]]:
     except FileNotFoundError:
         return []
     except (SafetensorError, OSError) as error:
-        _log.warning("%s is damaged (%s): the preview goes on without its first rows.", path, error)
+        _log.warning("%s is damaged (%s): the preview lacks its first rows.", path, error)
         return []

@@ -1,4 +1,4 @@
-"""What is known of a run: `run.json`, beside its settings, for lists of runs and for repeating them."""
+"""The record of a run, `run.json`: what happened, and what the result depends on besides the settings."""
 
 from __future__ import annotations
 

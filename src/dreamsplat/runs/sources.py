@@ -19,12 +19,18 @@ Sources = dict[str, dict[str, str]]
 _Settings = TypeVar("_Settings")
 
 
-def sources_of(config: DreamConfig) -> Sources:
-    """What each part of the settings stands for. Ask once the models are loaded: then everything is on this machine."""
-    found: Sources = {"prior3d": dict(config.prior3d.sources()), "prior2d": dict(config.prior2d.sources())}
+def sources_of(config: DreamConfig, lifted: bool = True) -> Sources:
+    """What each part of the settings stands for. Ask once the models are loaded: then everything is on this machine.
+
+    Args:
+        config: The settings.
+        lifted: Whether the 3D prior was loaded; else its files may be gone, and it is left out.
+    """
+    found: Sources = {"prior3d": dict(config.prior3d.sources())} if lifted else {}
+    found["prior2d"] = dict(config.prior2d.sources())
     for setting, path in codec.paths(config).items():
         part, _, below = setting.partition(".")
-        if path.is_file():
+        if path.is_file() and (lifted or part != "prior3d"):
             found.setdefault(part, {})[below or part] = _sha256(path)
     return found
 

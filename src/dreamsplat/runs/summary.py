@@ -28,7 +28,7 @@ class Summary:
     seconds: float = 0.0
     """How long it has taken."""
     written: str = ""
-    """When it was last heard of, ISO 8601."""
+    """When its record was last written, ISO 8601."""
     why: str | None = None
     """What went wrong."""
     picture: Path | None = None

@@ -36,11 +36,12 @@ class RunWriter:
         """Write nothing yet."""
         self.path, self.config = path, config
         self.begun = False  # the folder holds this run, and no earlier one
+        self.config_sha256 = record.config_sha256(config)
         self.preview = Preview(path, pictures)
         self.record = Record(config.prompt, "running", 0, config.steps, config.seed, checkpoint_every, 0.0)
         self.latest: Checkpoint | None = None  # after the newest step, on disk or not yet
         self.asset: Asset | None = None  # after the newest step
-        self._has_steps = self._has_sources = False
+        self._has_placeholder = self._has_steps = self._has_sources = False
         self._epoch = time.monotonic()
         self._next_refresh = 0.0
         self._written_step = -1
@@ -56,7 +57,7 @@ class RunWriter:
         return 0 if self.latest is None else self.latest.step
 
     def announce(self, start: Checkpoint | None, start_sha256: str | None) -> None:
-        """Write settings and record into a folder that has none, so that a run killed before its first step can go on.
+        """Write settings and record into a folder that has none, so that a run killed before its first step is found.
 
         An earlier run stays as it is until this one has made a step.
 
@@ -66,7 +67,8 @@ class RunWriter:
         """
         self.latest, self.record = start, replace(self.record, start_sha256=start_sha256)
         if not (self.path / folder.CONFIG).exists():
-            self._begin()
+            self._has_placeholder = True
+            self._write_start()
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Return to a checkpoint of this run: metrics beyond it are removed."""
@@ -93,10 +95,9 @@ class RunWriter:
         if self._has_sources:
             return []
         self._has_sources, before = True, self.record
-        found = sources_of(self.config)
-        if not lifted:
-            found["prior3d"] = before.sources.get("prior3d", {})
-        self.record = replace(before, sources=found)
+        found = sources_of(self.config, lifted)
+        kept = {} if lifted else {"prior3d": before.sources.get("prior3d", {})}
+        self.record = replace(before, sources=kept | found)
         return record.differences(before, self.record) if before.sources else []
 
     def add(self, step: Step, slowed: int) -> list[Path]:
@@ -104,8 +105,7 @@ class RunWriter:
         if not self.begun:  # Prompt, device and models are good: only now is an earlier run's result given up.
             self._begin()
         self._has_steps = True
-        config_sha256 = record.config_sha256(self.config)
-        self.latest = Checkpoint(step.snapshot, step.index, self.seconds, slowed, config_sha256)
+        self.latest = Checkpoint(step.snapshot, step.index, self.seconds, slowed, self.config_sha256)
         self.asset = step.asset
         place = {"stage": step.stage, "step": step.index, "seconds": round(self.seconds, 3)}
         folder.append_metrics(self.path, place | step.metrics)
@@ -127,9 +127,6 @@ class RunWriter:
 
     def end(self, state: Literal["done", "stopped"]) -> tuple[Path, ...]:
         """Write what a run leaves; returns the paths that a person wants to open."""
-        if not self._has_steps:
-            self._remove_placeholder()
-            return ()
         assert self.latest is not None and self.asset is not None, "there was a step"
         if self._written_step != self.step:
             self.write_checkpoint(self.latest)
@@ -159,25 +156,29 @@ class RunWriter:
         return None
 
     def _begin(self) -> None:
-        """Replace what an earlier run left by the settings and the record of this one, and by where it starts."""
+        """Replace what an earlier run left by what this one starts with."""
         old = [self.path / name for name in folder.OUTPUTS]
         for path in (*old, *checkpoints.newest_first(self.path)):
             path.unlink(missing_ok=True)
         self.begun = True
+        self._write_start()
+
+    def _write_start(self) -> None:
+        """Write settings, record and, where another run made it, the state that the run starts from."""
         folder.write_config(self.path, self.config)
+        self._write_record("running")
         if self.latest is not None:
             self.asset = asset_in(self.latest.state, self.config)
             self.preview.begin(self.asset, None)
             self.write_checkpoint(self.latest)
-        self._write_record("running")
 
     def _remove_placeholder(self) -> None:
         """Remove what `announce` wrote for a run that came to nothing."""
-        if self.begun:
-            for path in (self.path / folder.CONFIG, self.path / folder.RECORD, self.path / folder.FIRST_ROWS):
+        if self._has_placeholder:
+            started = [] if self.latest is None else [checkpoints.path_of(self.path, self.latest.step)]
+            names = (folder.CONFIG, folder.RECORD, folder.FIRST_ROWS)
+            for path in (*(self.path / name for name in names), *started):
                 path.unlink(missing_ok=True)
-            for path in checkpoints.newest_first(self.path):
-                path.unlink()
 
     def _refresh(self, word: str) -> list[Path]:
         """Write asset and preview, its last row labelled `word`; returns their paths."""

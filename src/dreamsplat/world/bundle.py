@@ -97,8 +97,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _sizes(kind: type[_Sizes], sizes: dict[str, Any], path: Path) -> _Sizes:
     values: dict[str, Any] = {name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}
     try:
-        listed: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
-        return kind(**listed)
+        return kind(**values)
     except TypeError as error:
         raise FileProblem(f"{path}: weights of another network ({error}).") from error
 

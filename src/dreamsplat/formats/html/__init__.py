@@ -1,12 +1,12 @@
 """A web page that shows the asset: one file that opens anywhere, offline, in any browser with WebGL2.
 
-The page holds a small viewer (the files viewer*) and the numbers of the Gaussians as base64. It asks for nothing
-from outside, which its content security policy makes sure of. After `#` the address may name a view that stands still:
+The page holds a small viewer (the files viewer*) and the numbers of the Gaussians as base64. It loads nothing from
+elsewhere, which its content security policy enforces. A fragment in the address selects a fixed view:
 `asset.html#azimuth=30&elevation=15`, in degrees, with `distance` in world units and `background` as `light`, `dark` or
 six hexadecimal digits.
 
 The data are three tables in row order, little-endian, one row per Gaussian. The columns of the last two are quantised
-to even steps between the least and the greatest value of the column, so the error is at most half a step:
+in even steps between their least and greatest values, so the error is at most half a step:
 
 | table | columns | bytes per Gaussian |
 |---|---|---|
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from dreamsplat.files.atomic import replacing
 from dreamsplat.types import Gaussians
 
-_TRIM = 0.005  # Share of the Gaussians at either end that does not count when the page chooses where to look.
+_TRIM = 0.005  # Share of the Gaussians at either end that are ignored when the page chooses where to look.
 
 
 def write(gaussians: Gaussians, path: Path, title: str | None = None) -> None:
@@ -40,8 +40,8 @@ def write(gaussians: Gaussians, path: Path, title: str | None = None) -> None:
 
     Args:
         gaussians: finite values, scales > 0, opacities in [0, 1], quaternions of any non-zero length; any device.
-        path: where to write; an old file is replaced in one step.
-        title: what the page is called; the name of the file without its suffix by default.
+        path: where to write; an existing file is replaced in one step.
+        title: of the page; by default the name of the file without its suffix.
 
     Raises:
         FileProblem: if the file cannot be written.
@@ -52,7 +52,7 @@ def write(gaussians: Gaussians, path: Path, title: str | None = None) -> None:
     fields = {
         "title": html.escape(title),
         "label": html.escape(
-            f"{title}: {count} Gaussians in three dimensions. Arrow keys turn, plus and minus zoom, Home resets."
+            f"{title}: a 3D object of {count} Gaussians. Arrow keys turn it, plus and minus zoom, Home resets the view."
         ),
         "count": count,
         "about": json.dumps(about, separators=(",", ":")),
@@ -60,7 +60,7 @@ def write(gaussians: Gaussians, path: Path, title: str | None = None) -> None:
         "drawing": _part("viewer_drawing.js"),
         "controls": _part("viewer_controls.js"),
     }
-    # In one pass, so that nothing in a field is taken for a place to fill.
+    # In one pass, so that nothing inside a value is replaced in turn.
     page = re.sub("@([a-z]+)@", lambda place: fields[place[1]], _part("viewer.html"))
     with replacing(path) as temporary:
         temporary.write_bytes(page.encode("utf-8"))
@@ -69,7 +69,7 @@ def write(gaussians: Gaussians, path: Path, title: str | None = None) -> None:
 def framing(
     means: NDArray[np.float64],  # [N, 3]
 ) -> tuple[NDArray[np.float64], float]:
-    """The point [3] that the page looks at, and the radius around it that it shows; strays are left out of both."""
+    """The point [3] that the page looks at, and the radius around it that it shows; outliers are ignored."""
     if len(means) == 0:
         return np.zeros(3), 1.0
     low, high = np.quantile(means, [_TRIM, 1 - _TRIM], axis=0)
@@ -82,7 +82,9 @@ def _encode(gaussians: Gaussians) -> tuple[dict[str, object], bytes]:
     """What the viewer must know to decode the tables, and the tables."""
     means, scales, quats, opacities, sh = (field.double().cpu().numpy() for field in gaussians.tensors().values())
     quats = quats / np.linalg.norm(quats, axis=1, keepdims=True)
-    quats = np.where(quats[:, :1] < 0, -quats, quats)  # q and -q are one rotation: one sign halves the steps of w.
+    quats = np.where(
+        quats[:, :1] < 0, -quats, quats
+    )  # q and -q are the same rotation; a fixed sign halves the steps of w.
     wide = np.concatenate([np.log(scales), quats, opacities[:, None], sh[:, 0]], axis=1)
     wide_codes, wide_steps = _quantise(wide, "<u2")
     narrow_codes, narrow_steps = _quantise(sh[:, 1:].reshape(len(sh), 3 * (sh.shape[1] - 1)), "u1")

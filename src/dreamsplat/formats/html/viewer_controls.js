@@ -1,10 +1,10 @@
-// Turns the camera around the asset: by itself until somebody takes over with mouse, fingers or keys.
+// Moves the camera around the asset: on its own until the user takes over by mouse, touch or keys.
 
-const FOV_Y = 40 * Math.PI / 180;  // As dreamsplat's turntables.
+const FOV_Y = 40 * Math.PI / 180;  // As in dreamsplat's turntables.
 const TURN_SPEED = 20 * Math.PI / 180;  // rad/s
 const MARGIN = 1.2;  // Room around the object when the page chooses the distance.
 
-/** Azimuth 0 is before the object's front (-y) and grows clockwise as seen from +z; radians. */
+/** Azimuth 0 faces the object's front (-y) and grows clockwise as seen from +z; radians. */
 function cameraAt(azimuth, elevation, distance, centre) {
   const [sa, ca, se, ce] = [Math.sin(azimuth), Math.cos(azimuth), Math.sin(elevation), Math.cos(elevation)];
   const outward = [-ce * sa, -ce * ca, se];
@@ -21,17 +21,17 @@ function main() {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   root.dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, depth: false });
-  if (!gl) throw new Error("WebGL2 is missing.");
+  if (!gl) throw new Error("it needs WebGL2.");
   let draw = painter(gl, asset), view = {}, turning = true, waiting = false, last = 0;
 
-  /** The view that the address asks for, such as #azimuth=30&elevation=15&distance=3&background=ffffff. */
+  /** The view that the address selects, such as #azimuth=30&elevation=15&distance=3&background=ffffff. */
   function start() {
     const asked = new URLSearchParams(location.hash.slice(1));
     const number = (name, otherwise) => (asked.get(name) && isFinite(asked.get(name)) ? +asked.get(name) : otherwise);
     view = {
       azimuth: number("azimuth", 0) * Math.PI / 180,
       elevation: number("elevation", 15) * Math.PI / 180,
-      distance: number("distance", 0),  // 0: as far as it takes to see everything.
+      distance: number("distance", 0),  // 0: far enough to see everything.
       background: /^[0-9a-f]{6}$/i.test(asked.get("background")) ? asked.get("background") : null,
     };
     if (["light", "dark"].includes(asked.get("background"))) root.dataset.theme = asked.get("background");
@@ -131,5 +131,5 @@ function main() {
 try {
   main();
 } catch (error) {
-  document.getElementById("problem").textContent = `This asset cannot be shown here: ${error.message}`;
+  document.getElementById("problem").textContent = `This browser cannot show the asset: ${error.message}`;
 }

@@ -1,12 +1,12 @@
 // Draws Gaussians with WebGL2: each is a rectangle around its ellipse on screen, blended back to front.
-// The picture is that of dreamsplat's reference renderer: the same projection, blur, cut and cap of alpha.
+// The picture matches dreamsplat's reference renderer: the same projection, blur, threshold and cap of alpha.
 
 const CONSTANTS = `
 const float NEAR = 0.01, WIDENING = 0.3, BLUR_PX2 = 0.3, MAX_ALPHA = 0.99, MIN_ALPHA = 1.0 / 255.0;`;
 
 // --- the asset -------------------------------------------------------------------------------------------------------
 
-/** Numbers from the page, see html.py: means float32, then the columns that are quantised to 16 and to 8 bits. */
+/** The numbers in the page, see html/__init__.py: means in float32, then columns quantised to 16 and to 8 bits. */
 function decode(about, base64) {
   const text = atob(base64), bytes = new Uint8Array(text.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
@@ -21,7 +21,7 @@ function decode(about, base64) {
   };
 }
 
-/** What the vertex shader reads, `stride` texels for each Gaussian: mean and opacity, covariance (2), harmonics. */
+/** What the vertex shader reads, `stride` texels per Gaussian: mean and opacity, covariance (2), harmonics. */
 function texels(asset, width) {
   const stride = 3 + asset.coefficients, rows = Math.max(1, Math.ceil(asset.count * stride / width));
   const table = new Float32Array(4 * width * rows), half = new Float64Array(9);
@@ -45,7 +45,7 @@ function texels(asset, width) {
   return { table, stride, width, rows };
 }
 
-/** Fills `order` with the Gaussians from the farthest to the nearest: a counting sort by depth in 65,536 steps. */
+/** Sorts the Gaussians from the farthest to the nearest: a counting sort by depth in 65,536 steps. */
 function sorter(asset) {
   const { count, means } = asset, depths = new Float32Array(count), keys = new Uint16Array(count);
   const starts = new Uint32Array(65537), order = new Uint32Array(count);
@@ -166,11 +166,11 @@ function texture(gl) {
   return made;
 }
 
-/** Returns draw(camera, background). Blending is done in half floats where the machine can: 8 bits make bands. */
+/** Returns draw(camera, background). Blends in half floats where supported, because 8 bits show bands. */
 function painter(gl, asset) {
   const precise = gl.getExtension("EXT_color_buffer_float");
   const widest = gl.getParameter(gl.MAX_TEXTURE_SIZE), layout = texels(asset, Math.min(4096, widest));
-  if (layout.rows > widest) throw new Error(`${asset.count} Gaussians do not fit into this machine's textures.`);
+  if (layout.rows > widest) throw new Error(`${asset.count} Gaussians do not fit into its textures.`);
   const splats = program(gl, SPLAT_VERTEX({ ...layout, coefficients: asset.coefficients }), SPLAT_FRAGMENT);
   const screen = program(gl, SCREEN_VERTEX, SCREEN_FRAGMENT);
   const table = texture(gl);

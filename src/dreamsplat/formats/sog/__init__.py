@@ -5,23 +5,23 @@ Gaussians are sorted along a Morton curve; pixel i of every picture, row by row,
 | picture | channels |
 |---|---|
 | means_l, means_u | low and high bytes of x y z: 16 bits between mins and maxs of sign(x) log(1 + abs(x)) |
-| quats | three parts of w x y z, from -1/sqrt(2) to 1/sqrt(2), then 252 + the place of the largest, left out |
-| scales | three places in a codebook of 256 natural logarithms |
-| sh0 | three places in a codebook of 256 degree-0 coefficients, then the opacity |
-| shN_labels | for degrees 1 to 3: low and high byte of a place in the palette |
-| shN_centroids | the palette, 64 entries a row, a pixel for each coefficient: places in a third codebook |
+| quats | three of w x y z, from -1/sqrt(2) to 1/sqrt(2), then 252 + the index of the largest, which is omitted |
+| scales | three indices into a codebook of 256 natural logarithms |
+| sh0 | three indices into a codebook of 256 degree-0 coefficients, then the opacity |
+| shN_labels | for degrees 1 to 3: low and high byte of an index into the palette |
+| shN_centroids | the palette, 64 entries per row, one pixel per coefficient: indices into a third codebook |
 
-What comes back differs from what was written, besides its order and float32 rounding, by at most
+Besides the order and float32 rounding, a round trip changes
 
-| field | error |
+| field | by at most |
 |---|---|
 | means | (1 + abs(x)) (maxs - mins) / 131000 |
 | quats | a rotation of 1.15 degrees |
 | opacities | 1 / 510 |
-| logarithms of scale, degree 0 | root mean square: range / 512; none where the file has 256 different values or fewer |
-| higher degrees | no bound, k-means chooses; up to 1024 Gaussians only the codebook's, as above |
+| log-scales, degree 0 | range / 512 (root mean square); nothing if there are at most 256 different values |
+| higher degrees | no bound, since k-means chooses; as above for up to 1024 Gaussians |
 
-The frame is that of the standard PLY: not named, and ours is written as it is.
+As in the standard PLY, the axes are not named; ours are written unchanged.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ENTRIES_IN_ROW = 64
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
-    """Write Gaussians as SOG, sorted by place; the same Gaussians give the same bytes on the same machine.
+    """Write Gaussians as SOG, in spatial order; the same Gaussians give the same bytes on the same machine.
 
     Raises:
         FileProblem: if the file cannot be written.
@@ -90,10 +90,10 @@ def write(gaussians: Gaussians, path: Path) -> None:
 
 
 def read(path: Path) -> Gaussians:
-    """Read a SOG bundle: float32, on the CPU. Version 1, without codebooks, is refused.
+    """Read a SOG bundle: float32, on the CPU. Version 1, which has no codebooks, is refused.
 
     Raises:
-        FileProblem: if the file is missing, not such a bundle, damaged, or holds numbers that are not finite.
+        FileProblem: if the file is missing, not a SOG bundle, damaged, or holds numbers that are not finite.
     """
     bundle = Bundle.open(path)
     steps = bundle.pixels("means", 0)[:, :3].astype(np.float64) + 256.0 * bundle.pixels("means", 1)[:, :3]
@@ -101,7 +101,7 @@ def read(path: Path) -> Gaussians:
     logs = low + (high - low) * (steps / 65535)
     quats = bundle.pixels("quats", 0)
     if (quats[:, 3] < _FIRST_MODE).any():
-        bundle.refuse(f"quats: a last channel is {quats[:, 3].min()}; expected 252 to 255, so the file is damaged")
+        bundle.refuse(f"quats: a last channel is {quats[:, 3].min()}, expected 252 to 255; the file is damaged")
     parts = (quats[:, :3] / 255 - 0.5) * (2 * HALF_RANGE)
     sizes = bundle.decoded("scales", bundle.pixels("scales", 0)[:, :3]).clip(*_LOG_RANGE)
     colours = bundle.pixels("sh0", 0)
@@ -120,7 +120,7 @@ def read(path: Path) -> Gaussians:
 def _coded(
     values: NDArray[np.floating],  # any shape
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """A codebook [256] for values and their places in it, in their shape."""
+    """A codebook [256] for values, and their indices into it, in the same shape."""
     codes = codebook(values)
     return codes, nearest_codes(codes, values)
 
@@ -151,5 +151,5 @@ def _read_palette(bundle: Bundle) -> NDArray[np.float32]:
     values = bundle.decoded("shN", table.reshape(-1, coefficients, 3)[:entries])
     labels = bundle.pixels("shN", 1)[:, :2].astype(np.int64) @ np.array([1, 256])
     if labels.size and labels.max() >= entries:
-        bundle.refuse(f"shN: a label is {labels.max()}; expected less than the palette's {entries} entries")
+        bundle.refuse(f"shN: a label is {labels.max()}, but the palette has {entries} entries; the file is damaged")
     return values[labels]

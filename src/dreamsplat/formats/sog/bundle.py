@@ -1,4 +1,4 @@
-"""The container of SOG: a zip that holds meta.json and pictures, read with every size checked before it is used."""
+"""The container of SOG: a zip of meta.json and pictures. Every size is checked before it is used."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from dreamsplat.files.checked_json import are_numbers, is_whole, parse, shown
 
 _CODES = 256
 _COUNT_LIMIT = 20_000_000  # Gaussians; pictures of more make decoders warn of bombs.
-_SMALL_COUNT = 100_000  # Gaussians that a file may hold whatever its own size.
-_LEAST_BYTES = 4  # The others take at least so many each; in real files 8 or more.
+_SMALL_COUNT = 100_000  # Gaussians that a file of any size may hold.
+_LEAST_BYTES = 4  # In larger files each takes at least this many; in real ones 8 or more.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, OverflowError, RuntimeError)
-_DIRECTORY_LIMIT = 1 << 16  # bytes; a bundle has eight entries of about 60, and each becomes objects of a KB.
+_DIRECTORY_LIMIT = 1 << 16  # bytes; a bundle has eight entries of about 60, each of which becomes a KB of objects.
 _META_LIMIT = 1 << 20  # bytes that meta.json may unpack to; with three codebooks it has 10 KB.
-_SMALL_ENTRY = 1 << 20  # bytes that a picture may unpack to whatever the file's size.
+_SMALL_ENTRY = 1 << 20  # bytes that a picture may unpack to in a file of any size.
 
 
 def picture_of(
     channels: NDArray[np.integer],  # [N, 1 to 4] in 0..255
 ) -> bytes:
-    """A lossless WebP about as wide as high, whose pixels in reading order hold one row each; the rest is 0."""
+    """A nearly square lossless WebP; its pixels, in reading order, hold one row each, and the rest are 0."""
     count = len(channels)
     width = max(4, 4 * int(np.ceil(count**0.5 / 4)))
     height = max(4, 4 * -(-count // (4 * width)))
@@ -44,14 +44,14 @@ def picture_of(
 def picture(
     pixels: NDArray[np.uint8],  # [H, W, 3 or 4]
 ) -> bytes:
-    """A lossless WebP; colours are kept where the last channel, which is no coverage here, is 0."""
+    """A lossless WebP that keeps colours even where the last channel, which is not coverage here, is 0."""
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "WEBP", lossless=True, exact=True, quality=75, method=4)
     return encoded.getvalue()
 
 
 def pack(path: Path, meta: dict[str, Any], pictures: dict[str, bytes]) -> None:
-    """Write the zip: meta.json, then the pictures, not compressed again and without dates.
+    """Write the zip: meta.json, then the pictures, without further compression and without dates.
 
     Raises:
         FileProblem: if the file cannot be written.
@@ -63,7 +63,7 @@ def pack(path: Path, meta: dict[str, Any], pictures: dict[str, bytes]) -> None:
 
 
 class _ZipInMemory(io.BytesIO):
-    """A zip whose directory is not parsed if it is long: `zipfile` asks for all of it at once, so a read is refused."""
+    """A zip that refuses to have a long directory parsed, which `zipfile` reads all at once."""
 
     longest_read = _DIRECTORY_LIMIT
 
@@ -76,7 +76,7 @@ class _ZipInMemory(io.BytesIO):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A SOG file being read; its methods refuse, with the file's name, whatever does not fit the format."""
+    """A SOG file being read; its methods refuse whatever violates the format, naming the file."""
 
     path: Path
     """For messages."""
@@ -94,7 +94,7 @@ class Bundle:
         """Read the file and its meta.json.
 
         Raises:
-            FileProblem: if it is missing, no zip, of another version, or claims more Gaussians than its size allows.
+            FileProblem: if it is missing, not a zip, of another version, or claims more Gaussians than its size allows.
         """
         content = read_bytes(path)
         try:
@@ -102,28 +102,28 @@ class Bundle:
             archive = zipfile.ZipFile(source)
             source.longest_read = sys.maxsize
         except _ZIP_ERRORS as error:
-            raise FileProblem(f"{path}: not a .sog bundle: it is no zip, one cut short, or of many files.") from error
+            raise FileProblem(f"{path}: not a .sog bundle: not a zip, truncated, or with too many entries.") from error
         bundle = cls(path, archive, len(content), {}, 0)
         meta = parse(bundle._entry("meta.json", _META_LIMIT))
         if meta is None:
-            bundle.refuse("meta.json is no JSON object; the file is damaged")
+            bundle.refuse("meta.json is not a JSON object; the file is damaged")
         if meta.get("version") != 2:
-            found = shown(meta.get("version", 1))  # Version 1 did not say so.
-            bundle.refuse(f"SOG version {found}; expected 2, so convert it with PlayCanvas's splat-transform")
+            found = shown(meta.get("version", 1))  # Version 1 did not state it.
+            bundle.refuse(f"SOG version {found}, expected 2", "Convert it with PlayCanvas's splat-transform.")
         count = bundle._whole("count", meta.get("count"), 0, _COUNT_LIMIT)
         if count > _SMALL_COUNT + len(content) // _LEAST_BYTES:
-            bundle.refuse(f"{count} Gaussians in {len(content)} bytes; that is too few to be real, so it is damaged")
+            bundle.refuse(f"{count} Gaussians in only {len(content)} bytes; the file is damaged")
         return cls(path, archive, len(content), meta, count)
 
     def whole(self, section: str, key: str, least: int, most: int) -> int:
-        """A whole number in a section of meta.json."""
+        """An integer in a section of meta.json."""
         return self._whole(f"{section} {key}", self._section(section).get(key), least, most)
 
     def numbers(self, section: str, key: str, least: int, most: int) -> NDArray[np.float64]:
         """A list of `least` to `most` finite numbers in a section of meta.json."""
         values = self._section(section).get(key)
         if not isinstance(values, list) or not least <= len(values) <= most or not are_numbers(values):
-            self.refuse(f"meta.json: {section} {key} is no list of {most} numbers; the file is damaged")
+            self.refuse(f"meta.json: {section} {key} is not a list of {most} numbers; the file is damaged")
         return np.array(values, dtype=np.float64)
 
     def decoded(
@@ -131,10 +131,10 @@ class Bundle:
         section: str,
         places: NDArray[np.uint8],  # any shape
     ) -> NDArray[np.float32]:
-        """What a section's codebook holds at these places."""
+        """What a section's codebook holds at these indices."""
         values = self._section(section).get("codebook")
         if isinstance(values, list) and len(values) == _CODES and values[0] is None and are_numbers(values[1:]):
-            # Early writers lost the first code; PlayCanvas's engine continues the others down to it, as here.
+            # Early writers lost the first code; like PlayCanvas's engine, extrapolate it from the others.
             values[0] = values[1] + (values[1] - values[-1]) / (_CODES - 1)
         codes = self.numbers(section, "codebook", 1, _CODES).astype(np.float32)
         if places.size and places.max() >= len(codes):
@@ -144,26 +144,26 @@ class Bundle:
     def pixels(
         self, section: str, index: int, *, least: int | None = None, width: int | None = None
     ) -> NDArray[np.uint8]:
-        """The first N (or `least`) pixels [N, 4] of a section's picture; alpha is 255 where there is none.
+        """The first N (or `least`) pixels [N, 4] of a section's picture; alpha is 255 if the picture has none.
 
         Args:
             section: the part of meta.json that names the picture.
-            index: its place in the list of names.
-            least: pixels wanted, if not one for each Gaussian.
-            width: the width it must have, if that matters.
+            index: its position in the list of names.
+            least: number of pixels, if not one per Gaussian.
+            width: the required width, if any.
         """
         wanted = self.count if least is None else least
         names = self._section(section).get("files")
         if not isinstance(names, list) or len(names) <= index or not isinstance(names[index], str):
             self.refuse(f"meta.json: {section} files names no picture {index}; the file is damaged")
-        # Pictures do not get smaller in a zip, so they have the file's size at most.
+        # A zip does not shrink pictures, so they are at most as large as the file.
         name, content = shown(names[index]), self._entry(names[index], self.size + _SMALL_ENTRY)
         if content[:4] != b"RIFF" or content[8:16] != b"WEBPVP8L" or len(content) < 25:
-            self.refuse(f"{name}: not a lossless WebP picture; save the file with another writer")
+            self.refuse(f"{name}: not a lossless WebP picture", "Save the file with another writer.")
         sides = int.from_bytes(content[21:25], "little")  # Read before decoding, which allocates by it.
         columns, rows = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
         if not wanted <= columns * rows <= 4 * wanted + _SMALL_COUNT or (width or columns) != columns:
-            self.refuse(f"{name}: {columns} x {rows} pixels do not suit {self.count} Gaussians; the file is damaged")
+            self.refuse(f"{name}: {columns} x {rows} pixels do not match {self.count} Gaussians; the file is damaged")
         try:
             with Image.open(io.BytesIO(content), formats=["WEBP"]) as image:
                 decoded = np.asarray(image.convert("RGBA"))
@@ -171,18 +171,18 @@ class Bundle:
             raise FileProblem(f"{self.path}: {name} cannot be decoded; the file is damaged.") from error
         return decoded.reshape(-1, 4)[:wanted]
 
-    def refuse(self, reason: str) -> NoReturn:
-        """Raise the FileProblem that names the file."""
-        refuse(self.path, reason)
+    def refuse(self, reason: str, advice: str = "") -> NoReturn:
+        """Raise a FileProblem that names the file."""
+        refuse(self.path, reason, advice)
 
     def _entry(self, name: str, limit: int) -> bytes:
         """An entry of the zip, which may not unpack to more than `limit` bytes."""
         try:
             entry = self.archive.getinfo(name)
         except KeyError:
-            self.refuse(f"not a .sog bundle: it holds no {shown(name)}")
+            self.refuse(f"not a .sog bundle: it has no {shown(name)}")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # Others can ask for gigabytes.
-            self.refuse(f"{shown(name)} is packed by method {entry.compress_type}; expected stored or deflated")
+            self.refuse(f"{shown(name)} is compressed by method {entry.compress_type}, expected stored or deflated")
         try:
             with self.archive.open(entry) as stream:
                 content = stream.read(limit + 1)
@@ -200,5 +200,5 @@ class Bundle:
 
     def _whole(self, name: str, value: Any, least: int, most: int) -> int:
         if not is_whole(value, least, most):
-            self.refuse(f"meta.json: {name} is {shown(value)}; expected a whole number from {least} to {most}")
+            self.refuse(f"meta.json: {name} is {shown(value)}, expected an integer from {least} to {most}")
         return value

@@ -1,6 +1,6 @@
 """Codebooks for SOG: 256 codes for many numbers, and a palette of vectors, both by Lloyd's iterations (k-means).
 
-Nothing is drawn at random: the starts are spread evenly over the values, so the same input gives the same codes.
+Nothing is random: initial centres are spread evenly over the values, so the same input gives the same codes.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 CODES = 256
 """Entries of a codebook of numbers."""
 PALETTE_LIMIT = 1 << 16
-"""Entries that a palette may have at most: labels are 16 bits."""
+"""Most entries of a palette, since labels have 16 bits."""
 
-_NUMBER_ROUNDS = 100  # Each costs 256 binary searches, whatever the number of values.
-_VECTOR_ROUNDS = 4  # Later ones lower the error by a few per cent only.
-_BLOCK = 1 << 20  # distances held at once: what a core's cache takes
+_NUMBER_ROUNDS = 100  # Each costs 256 binary searches, however many values there are.
+_VECTOR_ROUNDS = 4  # Later ones reduce the error by only a few per cent.
+_BLOCK = 1 << 20  # Distances held at once, few enough for a core's cache.
 
 
 def codebook(
     values: NDArray[np.floating],  # any shape, finite
 ) -> NDArray[np.float32]:
-    """256 ascending codes for numbers: the numbers themselves if there are no more.
+    """256 ascending codes for numbers: the numbers themselves if they are no more than 256.
 
-    Otherwise Lloyd's iterations, from equal steps and from quantiles, whichever ends better; the root mean square
-    error is therefore never above that of 256 equal steps, range / 512.
+    Otherwise Lloyd's iterations from equal steps and from quantiles, whichever ends better; so the root mean square
+    error never exceeds that of 256 equal steps, range / 512.
     """
     ordered = np.sort(values, axis=None).astype(np.float64)
     if not len(ordered):
@@ -51,9 +51,9 @@ def palette(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """A palette [K, D] for vectors, and the entry [N] of each of them.
 
-    Up to 1024 vectors are their own palette. Above, K is the largest power of two up to N and 65536, as other writers
-    have it. Two levels of k-means find it (a tree, after Nister and Stewenius 2006): about sqrt(K) coarse clusters, and
-    in each as many fine ones as its share of the vectors; that takes sqrt(K) comparisons a vector instead of K.
+    Up to 1024 vectors are their own palette. For more, K is the largest power of two up to N and 65536, as in other
+    writers. Two levels of k-means find it (a tree, after Nister and Stewenius 2006): about sqrt(K) coarse clusters, and
+    in each a number of fine ones in proportion to its vectors; that takes sqrt(K) comparisons per vector instead of K.
     """
     size = len(vectors) if len(vectors) <= 1024 else min(PALETTE_LIMIT, 1 << (len(vectors).bit_length() - 1))
     if size == len(vectors):
@@ -62,7 +62,9 @@ def palette(
     coarse = _nearest(_lloyd(sample, round(size**0.5))[0], vectors)[0]
     members = np.split(np.argsort(coarse, kind="stable"), np.cumsum(np.bincount(coarse))[:-1])
     members = [rows for rows in members if len(rows)]
-    spare = np.cumsum([0, *map(len, members)]) * (size - len(members)) // len(vectors)  # One is every cluster's own.
+    spare = (
+        np.cumsum([0, *map(len, members)]) * (size - len(members)) // len(vectors)
+    )  # Besides the one that every cluster has.
     entries, labels, used = [], np.empty(len(vectors), dtype=np.int64), 0
     for rows, share in zip(members, 1 + np.diff(spare), strict=True):
         found, fine = _lloyd(vectors[rows], int(share))
@@ -76,7 +78,7 @@ def _lloyd_1d(
     ordered: NDArray[np.float64],  # [N] ascending
     codes: NDArray[np.float64],  # [256] ascending
 ) -> tuple[float, NDArray[np.float64]]:
-    """Squared error and codes after Lloyd's iterations; a code that serves no value stays where it is."""
+    """Squared error and codes after Lloyd's iterations; a code without values stays where it is."""
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
     for _ in range(_NUMBER_ROUNDS):
         ends = np.concatenate([[0], np.searchsorted(ordered, (codes[1:] + codes[:-1]) / 2), [len(ordered)]])
@@ -91,7 +93,7 @@ def _lloyd(
     vectors: NDArray[np.float32],  # [N, D]
     count: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """`count` centres (or N if those are fewer) and the nearest of them [N]; idle centres move to the worst served."""
+    """`count` centres (at most N) and the nearest one of each vector [N]; unused centres move to the worst vectors."""
     from scipy.sparse import csr_array  # Here and not above: scipy is slow to import.
 
     if count >= len(vectors):

@@ -1,7 +1,7 @@
 """The CPU backend: the compiled rasteriser of cpu.cpp as a differentiable torch function, loaded with ctypes.
 
-The library computes in float32, whatever the dtype of its inputs, on `thread_count()` threads and without the GIL. Its
-results do not depend on the number of threads, to the last bit.
+The library computes in float32, whatever the dtype of its inputs, on `thread_count()` threads and without the GIL. The
+number of threads does not change a single bit of its results.
 """
 
 from __future__ import annotations
@@ -35,25 +35,27 @@ def available() -> tuple[bool, str]:
 
 
 def builds() -> list[Path]:
-    """The builds of the library that this processor can run, the fastest last; none if it was not compiled.
+    """The builds of the library that this processor can run, the fastest last; none if it is not compiled.
 
     Raises:
-        OSError: if a library is there but does not load.
+        OSError: if a library exists but does not load.
     """
     baseline = Path(__file__).with_name("_cpu_baseline" + _SUFFIX)
     if baseline.exists():
         return [baseline]
     levels = [path for n in (2, 3, 4) if (path := baseline.with_name(f"_cpu_x86_64_v{n}{_SUFFIX}")).exists()]
-    # The oldest tells, since it runs on any processor.
+    # The oldest runs on any processor, so it can be asked.
     return [path for path in levels if int(path.stem[-1]) <= load(levels[0]).dreamsplat_x86_level()]
 
 
 def thread_count() -> int:
-    """Threads used by a call: the environment variable DREAMSPLAT_THREADS, else the cores this process may run on."""
+    """Threads per call: the environment variable DREAMSPLAT_THREADS, or the cores that this process may use."""
     wanted = os.environ.get("DREAMSPLAT_THREADS", "")
     if wanted:
         if not wanted.isdecimal() or int(wanted) < 1:
-            raise InvalidInput(f"DREAMSPLAT_THREADS is {wanted!r}, expected a number of threads of at least 1.")
+            raise InvalidInput(
+                f"the environment variable DREAMSPLAT_THREADS is {wanted!r}, expected an integer of at least 1."
+            )
         return int(wanted)
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
@@ -78,8 +80,9 @@ def render(
     try:
         outputs = _Rasterise.apply(cameras.width, cameras.height, *dense)
     except _InvalidValues:
-        check_values(gaussians, cameras, background, screen_offsets)  # says what is wrong
-        raise InvalidInput("a value is beyond float32, in which the CPU renderer computes; scale the scene.") from None
+        check_values(gaussians, cameras, background, screen_offsets)  # Says which one.
+        advice = "Scale the object."
+        raise InvalidInput("a value exceeds float32, in which the CPU renderer computes.", advice=advice) from None
     rgb, alpha, depth, radii_px = outputs if dtype is torch.float32 else (output.to(dtype) for output in outputs)
     return Rendering(rgb=rgb, alpha=alpha, depth=depth, radii_px=radii_px)
 
@@ -115,7 +118,7 @@ class _InvalidValues(Exception):
 
 
 class _Frame:
-    """Owns what a forward pass left in the library for its backward pass."""
+    """Owns what a forward pass keeps in the library for the backward pass."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
@@ -143,7 +146,7 @@ class _Rasterise(torch.autograd.Function):
         if outcome == _INVALID_VALUES:
             raise _InvalidValues
         if outcome != _DONE:
-            raise MemoryError("The CPU rasteriser ran out of memory; render fewer views or pixels at once.")
+            raise MemoryError("The CPU rasteriser ran out of memory. Render fewer views or pixels at once.")
         ctx.size = (width, height)
         ctx.save_for_backward(*inputs)
         ctx.mark_non_differentiable(radii_px)
@@ -151,13 +154,13 @@ class _Rasterise(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @once_differentiable  # has no type, which pyright takes for another signature
+    @once_differentiable  # It is untyped, so that pyright sees another signature.
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
         width, height = ctx.size
-        outputs = [_dense(gradient) for gradient in gradients[:3]]  # alive until the call is done
+        outputs = [_dense(gradient) for gradient in gradients[:3]]  # Kept alive until the call returns.
         always, optional = inputs[:5], inputs[5:7]
         results = [torch.empty_like(tensor) for tensor in always]
         results += [
@@ -169,7 +172,7 @@ class _Rasterise(torch.autograd.Function):
             byref(_InputGradients(*map(_pointer, results))), thread_count(),
         )  # fmt: skip
         if outcome != _DONE:
-            raise MemoryError("The CPU rasteriser ran out of memory in its backward pass; render less at once.")
+            raise MemoryError("The CPU rasteriser ran out of memory in its backward pass. Render fewer views at once.")
         return (None, None, *results, None, None)
 
 
@@ -182,7 +185,7 @@ def _scene(width: int, height: int, inputs: tuple[Tensor | None, ...]) -> _Scene
 
 def _dense(tensor: Tensor | None) -> Tensor | None:
     if tensor is None or (tensor.dtype is torch.float32 and tensor.is_contiguous()):
-        return tensor  # which is nearly always so, and in small scenes a call that does nothing is felt
+        return tensor  # The usual case; in small scenes even a call that does nothing costs time.
     return tensor.to(torch.float32).contiguous()
 
 
@@ -192,11 +195,11 @@ def _pointer(tensor: Tensor | None) -> int | None:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """The fastest build. Raises OSError where there is none."""
+    """The fastest build; raises OSError if there is none."""
     paths = builds()
     if not paths:
         raise OSError(
-            "the CPU rasteriser is not compiled; in a source tree: cmake -S . -B build && cmake --build build && "
+            "the CPU rasteriser is not compiled; in a source tree, run: cmake -S . -B build && cmake --build build && "
             "cmake --install build --prefix src"
         )
     return load(paths[-1])

@@ -1,4 +1,4 @@
-// A differentiable rasteriser of 3D Gaussians for the CPU behind a C interface; cpu.py loads it.
+// A differentiable rasteriser of 3D Gaussians for the CPU behind a C interface; __init__.py loads it.
 //
 // Stages, named as in reference.py, each in its own header with its backward pass:
 //   project    cpu_project.h        one 64-byte row (Splat) per (camera, Gaussian)

@@ -1,5 +1,5 @@
 // Stages 2 and 3: sort each camera's visible Gaussians by depth, once, then bin them to tiles by a stable counting
-// sort. Sorting N keys and not the larger number of (tile, Gaussian) pairs is what makes this cheap.
+// sort. This is cheap because it sorts N keys rather than the many more (tile, Gaussian) pairs.
 #pragma once
 
 #include <algorithm>
@@ -61,7 +61,7 @@ inline void sort_camera(const Scene& scene, Frame& frame, int camera) {
 }
 
 // Calls visit(tile, inside) for the tiles of a rectangle, and perhaps for others with inside = false. Most rectangles
-// are of at most 2 x 2 tiles; what depends on their exact size would be a badly predicted branch each time.
+// are at most 2 x 2 tiles; branches on their exact size would be badly predicted.
 template <class Visit>
 DREAMSPLAT_INLINE void for_each_tile(TileRect r, int64_t tiles_x, const Visit& visit) {
     const int64_t first = r.y0 * tiles_x + r.x0, wide = r.x1 - r.x0, high = r.y1 - r.y0;
@@ -117,7 +117,7 @@ inline void bin(const Scene& scene, Frame& frame, ThreadPool& pool, int threads)
     if (place > UINT32_MAX) throw std::bad_alloc();
     frame.tile_start[cameras * tiles] = uint32_t(place);
 
-    frame.entries.reserve(place + uint64_t(cameras * parts));  // and a spare one per task
+    frame.entries.reserve(place + uint64_t(cameras * parts));  // Plus a spare one per task.
     frame.touches.reserve(first_chunk(uint32_t(place), cameras * tiles));
     pool.parallel_for(cameras * parts, threads, [&](int64_t task) {
         uint32_t* next = frame.counts.data() + task * pitch;

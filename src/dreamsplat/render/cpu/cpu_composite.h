@@ -14,7 +14,7 @@
 namespace dreamsplat {
 
 constexpr float kMaxAlpha = 0.99f;          // largest opacity of one Gaussian at one pixel
-constexpr float kMinTransmittance = 1e-4f;  // a Gaussian that would bring a pixel to this or under ends it, unblended
+constexpr float kMinTransmittance = 1e-4f;  // a Gaussian that would bring a pixel to this or less ends it, unblended
 constexpr float kEnded = 1e30f;             // threshold that no exponent reaches
 
 // Pixel centres of a block relative to its corner.
@@ -84,7 +84,7 @@ DREAMSPLAT_INLINE void gather(const Tile& t, const Frame& frame, uint32_t first,
 }
 
 // For 16 splats, from `first_lane` on, and each row of blocks, a byte: the columns of the blocks that an ellipse touches,
-// exact but for a slack that only adds blocks. A row cuts a strip from the ellipse, whose outermost points lie nearest
+// exact except for a slack that only adds blocks. A row cuts a strip from the ellipse, whose outermost points lie nearest
 // to the ellipse's own.
 DREAMSPLAT_INLINE void touched_columns(const Splat* splats, int first_lane, uint8_t (*columns)[64]) {
     V16 f[8];
@@ -146,8 +146,8 @@ inline void clear_tile(const Tile& t, TilePixels& pixels, TileSums& sums) {
     }
 }
 
-// Blends a chunk, whose first entry is number `before` of the tile's, into one block. Returns whether any of the
-// block's pixels lives on.
+// Blends a chunk, whose first entry is number `before` of the tile's, into one block. Returns whether any pixel
+// of the block is still alive.
 DREAMSPLAT_INLINE bool blend_block(const Chunk& chunk, const uint64_t* touches, int block, float before,
                                    TilePixels& pixels, TileSums& sums) {
     const V16 x = block_x(block), y = block_y(block);
@@ -209,7 +209,7 @@ inline void write_tile(const Scene& scene, const Tile& t, const TilePixels& pixe
                 std::memcpy(alpha + line + left, opaque, n);
                 std::memcpy(depth + line + left, sums.depth[block] + lane, n);
             };
-            if (bytes == sizeof opaque) copy(sizeof opaque);  // a constant size, which costs no call
+            if (bytes == sizeof opaque) copy(sizeof opaque);  // A constant size is copied without a call.
             else copy(bytes);
         }
     }

@@ -2,9 +2,9 @@
 //
 // It walks back to front. With q_i = dL/dvalue . value_i for colour and depth, and weight w_i = alpha_i T_i,
 //   alpha_i dL/dalpha_i = w_i (q_i - B_i),   B_{i-1} = B_i + alpha_i (q_i - B_i),
-// where B_i is what lies behind i, seen through nothing; it starts from B = background . dL/drgb - dL/dalpha. T is
+// where B_i is what lies behind i, unattenuated; it starts from B = background . dL/drgb - dL/dalpha. T is
 // divided out again from its final value. Walking front to back would need neither that nor the end of each pixel, but
-// would take B_i T_i as a difference of sums over the whole pixel: Gaussians in the dark would get noise.
+// would compute B_i T_i as a difference of sums over the whole pixel, which is noise for hidden Gaussians.
 // Exponents round as in the forward pass, so the same Gaussians hit the same pixels.
 #pragma once
 
@@ -61,7 +61,7 @@ struct alignas(64) RowSums {
     }
 };
 
-// A visit of a Gaussian to a block, whose sums over the 16 pixels are still to be made.
+// A visit of a Gaussian to a block, whose sums over the 16 pixels are still pending.
 constexpr int kPending = 4;
 struct alignas(64) Pending {
     float g[kPending][16], weight[kPending][16];  // alpha dL/dalpha; weight in the blend

@@ -9,7 +9,7 @@
 
 namespace dreamsplat {
 
-// The inputs of one call; mirrored by cpu.py. All arrays are dense, row-major float32. screen_offsets may be null.
+// The inputs of one call; mirrored in __init__.py. All arrays are dense, row-major float32. screen_offsets may be null.
 struct Scene {
     int32_t gaussians, cameras, width, height, coefficients;  // N, C, W, H, K
     const float* means;            // [N, 3]
@@ -23,7 +23,7 @@ struct Scene {
     const float* screen_offsets;   // [C, N, 2]
 };
 
-// Gradients of the outputs; any may be null, which stands for zero.
+// Gradients of the outputs; any may be null, which means zero.
 struct OutputGradients {
     const float* rgb;    // [C, H, W, 3]
     const float* alpha;  // [C, H, W]
@@ -64,7 +64,7 @@ inline uint32_t gradient_slot(const Splat& s, uint32_t camera_slot, uint32_t til
     return camera_slot + s.slot_base + tile_y * s.slot_pitch + tile_x;
 }
 
-// A grow-only array of plain values, uninitialised. Kept between calls, for fresh pages cost as much as a small image.
+// A grow-only array of plain values, uninitialised. Kept between calls, because fresh pages cost as much as a small image.
 template <class T>
 class Buffer {
   public:
@@ -125,7 +125,7 @@ struct TileRect {
     uint32_t area() const { return uint32_t(x1 - x0) * uint32_t(y1 - y0); }
 };
 
-// A forward pass, kept for its backward passes, of which one runs at a time.
+// A forward pass, kept for its backward passes, which run one at a time.
 struct Frame {
     std::mutex backward;
     int64_t tiles_x = 0, tiles_y = 0, tiles = 0;  // of one camera

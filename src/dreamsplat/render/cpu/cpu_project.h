@@ -10,7 +10,7 @@
 
 namespace dreamsplat {
 
-constexpr float kNear = 0.01f;       // camera-space z at or under which a Gaussian is culled, world units
+constexpr float kNear = 0.01f;       // camera-space z at or below which a Gaussian is culled, world units
 constexpr float kWidening = 0.3f;    // share of tan(fov / 2) by which the frustum is widened to clamp the Jacobian
 constexpr float kBlur = 0.3f;        // added to the variances on screen, px^2
 constexpr float kLog2Of255 = 7.994353437f;
@@ -116,7 +116,7 @@ DREAMSPLAT_INLINE V16 zero_if_finite(const V16* values, int count, V16 zero) {
 }
 
 // Fetches one of the four quarters of the coefficients of the batch after the next. A batch of degree 3 is 48 cache
-// lines, of which a core waits for about two dozen at once; asked for together they would hold up all else.
+// lines, and a core can wait for about two dozen at once; requested together they would stall everything else.
 DREAMSPLAT_INLINE void prefetch_sh(const Scene& s, int64_t first, int quarter) {
     const int64_t row = 3 * s.coefficients, begin = (first + 32 + 4 * quarter) * row;
     for (int64_t i = begin; i < std::min(begin + 4 * row, s.gaussians * row); i += 16) __builtin_prefetch(s.sh + i);
@@ -151,7 +151,7 @@ inline void load_batch(const Scene& s, int64_t first, Batch& b) {
 }
 
 // A Gaussian in one camera: covariance on screen = factor factor^T + blur, factor = J M, M = camera rotation * Gaussian
-// rotation * scales. The determinant is a sum of squares (Cauchy-Binet), so needles lose no digits in it.
+// rotation * scales. The determinant is a sum of squares (Cauchy-Binet), so it stays accurate for needles.
 struct Projection {
     V16 position[3], inverse_z;
     V16 slope[2];      // x/z and y/z, clamped

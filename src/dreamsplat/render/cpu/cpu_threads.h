@@ -1,9 +1,9 @@
 // A thread pool in a few lines, because torch's and numba's OpenMP runtimes clash with a third one.
 //
-// Whoever waits asks again for a moment, offering its core to others each time, and then sleeps on a condition
+// A waiting thread polls for a moment, yielding its core each time, and then sleeps on a condition
 // variable: one job of a call follows another within microseconds, and waking a sleeper can take longer than the job.
 // Between calls workers sleep and cost nothing. A caller works on its own job and waits only for workers that have begun
-// to help: one that gets no core delays nobody. Several threads may run jobs at once. What is computed never depends on
+// to help: one that gets no core delays no one. Several threads may run jobs at once. What is computed never depends on
 // which thread does it.
 #pragma once
 
@@ -54,7 +54,7 @@ class ThreadPool {
             std::lock_guard<std::mutex> lock(mutex_);
             try {
                 for (; workers_ < wake; ++workers_) std::thread([this] { serve(); }).detach();
-            } catch (const std::system_error&) {  // no more threads to be had: go on with fewer
+            } catch (const std::system_error&) {  // No more threads are available: continue with fewer.
             }
             jobs_.push_back(&job);
             opened_.fetch_add(1, std::memory_order_relaxed);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,19 +41,22 @@ class ShapePool:
 
 
 def draw_shapes(
-    instances: int, generator: torch.Generator, progress: Callable[[int, int], None] | None = None
+    instances: int,
+    generator: torch.Generator,
+    *,
+    categories: Sequence[str] = CATEGORY_NAMES,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ShapePool:
     """Build `instances` objects of each category; `progress` is called with (objects done, objects in all)."""
-    total = instances * len(CATEGORY_NAMES)
+    total = instances * len(categories)
     distances, layers = [], []
     for done in range(total):
-        parts = CATEGORIES[CATEGORY_NAMES[done % len(CATEGORY_NAMES)]].build(generator)
-        distance, layer = draw_layers(parts)
+        distance, layer = draw_layers(CATEGORIES[categories[done % len(categories)]].build(generator))
         distances.append(distance.half())
         layers.append(layer.half())
         if progress is not None:
             progress(done + 1, total)
-    category = torch.arange(total) % len(CATEGORY_NAMES)
+    category = torch.tensor([CATEGORY_NAMES.index(name) for name in categories]).repeat(instances)
     return ShapePool(torch.stack(distances), torch.stack(layers), category)
 
 
