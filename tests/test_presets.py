@@ -157,4 +157,4 @@ def test_vram_that_is_not_in_the_table_or_not_needed_is_refused() -> None:
 
 def test_a_picture_needs_shap_e(tmp_path: Path, capsys) -> None:
     assert main(["generate", "a red mushroom", "--out", str(tmp_path / "x"), "--image", "photo.png"]) == 2
-    assert "prior3d:shap-e" in capsys.readouterr().err
+    assert "BundledCloudPrior does not start from a picture" in capsys.readouterr().err

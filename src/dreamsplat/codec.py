@@ -100,6 +100,7 @@ def check_fields(cls: type) -> None:
             raise InvalidInput(f"{cls.__qualname__}.{field.name}: {error}.") from error
 
 
+@functools.cache
 def field_docs(cls: type) -> dict[str, str]:
     """The docstring below each field of a dataclass, on one line, by the field's name."""
     import docstring_parser

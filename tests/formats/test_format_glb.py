@@ -332,7 +332,7 @@ def put(*keys: str | int) -> Callable[[object], Callable[[dict[str, Any]], None]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("extensionsRequired")(["EXT_meshopt\n"]), re.escape(r"needs the extension 'EXT_meshopt\n', which cannot")),
+        (put("extensionsRequired")(["EXT_meshopt\n"]), re.escape(r"needs the extension 'EXT_meshopt\n', which is not")),
         (put("X", "extensions")({"KHR_gaussian_splatting_compression_spz_2": {}}), "use the extension 'KHR_.*_spz_2'"),
         (put("X", "colorSpace")("lin_rec709_display"), "colorSpace 'lin_rec709_display', expected srgb_rec709_display"),
         (put("X", "kernel")(...), "kernel None, expected ellipse"),
@@ -515,7 +515,7 @@ def test_transforms_beyond_all_bounds_are_refused(tmp_path, random_gaussians):
     saved = random_gaussians(2)
     saved = dataclasses.replace(saved, means=saved.means * 1e25)
     path = with_nodes(tmp_path / "a.glb", saved, [{"mesh": 0, "scale": [1e20, 1e20, 1e20]}])
-    assert_refused(path, "moves or scales its Gaussians exceeds float32")
+    assert_refused(path, "moves or scales its Gaussians beyond float32")
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,7 @@ def test_what_is_no_zip_or_packed_in_other_ways_is_refused(tmp_path, random_gaus
     assert_refused(tmp_path / "a.sog", "not a .sog bundle: not a zip")
     sog.write(random_gaussians(5), tmp_path / "a.sog")
     changed(tmp_path / "a.sog", lambda meta, files: None, compression=zipfile.ZIP_LZMA)
-    assert_refused(tmp_path / "a.sog", "packed by method 14; expected stored or deflated")
+    assert_refused(tmp_path / "a.sog", "compressed by method 14, expected stored or deflated")
 
 
 def test_a_zip_of_many_files_is_refused_before_its_directory_is_parsed(tmp_path, random_gaussians):

@@ -111,8 +111,8 @@ def test_colour_by_direction_is_dropped_with_one_warning(tmp_path, random_gaussi
     with caplog.at_level(logging.WARNING):
         splat.write(gaussians, tmp_path / "a.splat")
     assert [r.getMessage() for r in caplog.records] == [
-        f"{tmp_path / 'a.splat'}: .splat holds no colour by direction; degree 0 of 3 is kept. "
-        "Write .ply or .spz to keep all."
+        f"{tmp_path / 'a.splat'}: .splat holds no view-dependent colour; only degree 0 of 3 is "
+        "written. Use .ply or .spz to keep it."
     ]
     caplog.clear()
     splat.write(dataclasses.replace(gaussians, sh=gaussians.sh[:, :1]), tmp_path / "b.splat")

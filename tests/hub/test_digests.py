@@ -141,6 +141,24 @@ def test_shap_e_is_its_model_its_picture_and_its_fine_tuned_weights(models: Path
     assert picture[f"{models / 'shap-e-img2img'}/{encoder}"] == sha256(models / "shap-e-img2img" / encoder)
 
 
+def test_what_is_not_on_this_machine_is_omitted_and_not_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    import huggingface_hub
+
+    fetch = huggingface_hub.snapshot_download
+
+    def refuse_to_fetch(*arguments: Any, local_files_only: bool = False, **settings: Any) -> str:
+        assert local_files_only
+        return fetch(*arguments, local_files_only=True, **settings)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse_to_fetch)
+    for prior in (StableDiffusion(tiny_autoencoder="owner/tiny"), StableDiffusion("owner/name"), ShapE()):
+        assert prior.sources() == {}
+    gone = Path("gone.png")
+    for prior in (ShapE(image=gone), FromFile(gone.with_suffix(".ply")), BundledImagePrior(weights=gone)):
+        assert prior.sources() == {}
+
+
 def test_a_file_that_changes_has_another_hash(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"one")

@@ -212,7 +212,7 @@ def test_what_has_no_surface_is_refused_in_one_line(halves, monkeypatch):
     for gaussians, message in (
         (faint, "none of 2000 has an opacity"),
         (dataclasses.replace(faint, **{k: v[:0] for k, v in vars(faint).items()}), "none of 0 has"),
-        (thin, r"density is 0\.\d+ at most, the level is 0\.4"),
+        (thin, r"level: 0\.4, but the density is at most 0\.\d+: there is no surface"),
         (huge, "huge scales"),
     ):
         with pytest.raises(InvalidInput, match=message) as caught:

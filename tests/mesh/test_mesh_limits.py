@@ -157,7 +157,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\ns
 
 
 @pytest.mark.parametrize(
-    ("picture", "why"), [(png(5000), "5000 x 5000 pixels are too many"), (POSTSCRIPT, "EPS expected one of PNG")]
+    ("picture", "why"), [(png(5000), "5000 x 5000 pixels are too many"), (POSTSCRIPT, "EPS, expected one of PNG")]
 )
 def test_a_picture_that_is_a_bomb_or_a_program_is_not_decoded(tmp_path, monkeypatch, caplog, picture, why):
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *a, **k: pytest.fail("a program was started"))

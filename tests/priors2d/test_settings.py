@@ -182,7 +182,8 @@ def test_offline_a_model_that_is_not_cached_is_refused_and_online_it_may_be_fetc
 
 
 def test_a_check_waits_for_nothing_heavy():
-    assert not HEAVY & modules_after("dreamsplat.config; dreamsplat.config.DreamConfig(prompt='a red mug').check()")
+    heavy = HEAVY - {"numpy"}  # which safetensors needs for headers
+    assert not heavy & modules_after("dreamsplat.config; dreamsplat.config.DreamConfig(prompt='a red mug').check()")
 
 
 # Pictures and memory.

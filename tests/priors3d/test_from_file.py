@@ -511,7 +511,7 @@ def test_files_that_are_cut_off_are_refused(tmp_path, suffix):
 
 def test_a_gltf_without_its_numbers_names_the_file_that_is_missing(tmp_path, caplog):
     path = write_glb(tmp_path / "a.gltf", uri="numbers.bin")
-    assert "'numbers.bin' is not beside it" in refusal(path)
+    assert "'numbers.bin' is missing" in refusal(path)
     assert not caplog.records
 
 

@@ -140,7 +140,7 @@ def test_focal_lengths_of_zero_or_less_are_refused(
 
 def test_no_camera_is_refused(inputs: dict[str, Any], refusal: Callable[..., str]) -> None:
     empty = {name: inputs[name][:0] for name in (*CAMERAS, "background", "screen_offsets")}
-    assert refusal(**empty) == "cameras: none, expected at least one."
+    assert refusal(**empty) == "no cameras, expected at least one."
 
 
 @pytest.mark.parametrize("background", ["white", (0.1, 0.2), 0.5, None, (nan, 0, 0), ("a", "b", "c")])

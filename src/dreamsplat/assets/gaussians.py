@@ -55,9 +55,8 @@ def join(first: Splats, *others: Splats) -> Splats:
     parts = [first, *others]
     if len({type(part) for part in parts}) > 1:
         raise InvalidInput("join: Gaussians and a point cloud, expected values of one kind.")
-    if isinstance(first, Gaussians):
-        degree = max(part.sh_degree for part in parts)
-        parts = [with_sh_degree(part, degree) for part in parts]
+    degree = max((part.sh_degree for part in parts if isinstance(part, Gaussians)), default=0)
+    parts = [with_sh_degree(part, degree) if isinstance(part, Gaussians) else part for part in parts]
     tensors = [part.tensors() for part in parts]
     return type(first)(**{name: torch.cat([each[name] for each in tensors]) for name in tensors[0]})
 

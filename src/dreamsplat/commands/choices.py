@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Annotated, Any, Union, get_type_hints
 
 import tyro
@@ -22,8 +23,9 @@ CHOICES = ConstructorRegistry()
 """To be passed to `tyro.cli` as its `registry`."""
 
 
-_PROMPT = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PROMPT")]]  # Before all flags, without its own.
 _PROMPT_HELP = 'What to make, such as "a red mushroom". `dreamsplat words` lists what the bundled models know.'
+_PROMPT = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PROMPT", help=_PROMPT_HELP)]]
+"""Before all flags, without a flag of its own."""
 
 
 @CHOICES.struct_rule
@@ -31,16 +33,23 @@ def _offer_members(info: StructTypeInfo) -> StructConstructorSpec | None:
     """A dataclass that declares a field by an abstract class of the registry takes any member of that kind."""
     if not dataclasses.is_dataclass(info.type):
         return None
-    hints, docs = get_type_hints(info.type, include_extras=True), field_docs(info.type)
+    hints = get_type_hints(info.type, include_extras=True)
     if not any(map(registry.kind_of, hints.values())):
         return None
     if info.type is DreamConfig:
-        hints["prompt"], docs["prompt"] = _PROMPT, _PROMPT_HELP
-    fields = (
-        StructFieldSpec(field.name, _flag_type(hints[field.name]), _default(field, info.default), docs.get(field.name))
-        for field in dataclasses.fields(info.type)
-    )
-    return StructConstructorSpec(info.type, tuple(fields))
+        hints["prompt"] = _PROMPT
+    fields = dataclasses.fields(info.type)
+    return StructConstructorSpec(info.type, tuple(_flag(info, field, hints[field.name]) for field in fields))
+
+
+def _flag(info: StructTypeInfo, field: dataclasses.Field[Any], hint: Any) -> StructFieldSpec:
+    # The help is asked for only where it is shown: docstrings are parsed from the source, which takes its time.
+    about = partial(_help, info.type, field.name)
+    return StructFieldSpec(field.name, _flag_type(hint), _default(field, info.default), about)
+
+
+def _help(cls: type, name: str) -> str | None:
+    return field_docs(cls).get(name)
 
 
 def _flag_type(hint: Any) -> Any:

@@ -19,7 +19,7 @@ from dreamsplat.errors import MissingDependency
 from dreamsplat.hub.cache import cached
 from dreamsplat.hub.catalogue import KNOWN_MODELS, KnownModel
 from dreamsplat.hub.optional import require
-from dreamsplat.render import BACKENDS, backend_choice, gsplat, render, selftest
+from dreamsplat.render import BACKENDS, backend_choice, render, selftest
 from dreamsplat.world.bundle import WEIGHTS, weight_hashes
 
 PACKAGES = ("torch", "numpy", "scipy", "pillow", "safetensors", "tyro", "rich", "imageio-ffmpeg")
@@ -72,9 +72,10 @@ def _report_cuda(devices: Sequence[torch.device]) -> None:
         properties = torch.cuda.get_device_properties(device)
         memory = f"{properties.total_memory / 2**30:.1f} GiB"
         print(f"{device!s:<13} {properties.name}, {memory}, compute capability {properties.major}.{properties.minor}")
-    usable, reason = gsplat.available()
-    verdict = "passes the self-test" if usable else "not used"
-    print(f"gsplat        {verdict} ({reason})")
+    for name, backend in BACKENDS.items():
+        if "cuda" in backend.devices:
+            usable, reason = backend.available()
+            print(f"{name:<13} {'can render' if usable else 'not used'} ({reason})")
 
 
 def _driver() -> str:

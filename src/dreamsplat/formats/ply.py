@@ -168,11 +168,8 @@ def _refuse_other_content(path: Path, names: set[str]) -> None:
     if "packed_position" in names:
         _refuse(path, "a compressed PLY", "Rename it to end in .compressed.ply.")
     if {"x", "y", "z"} <= names and not names & set(_property_names(0)[6:]):
-        _refuse(
-            path,
-            "a point cloud or a mesh, not 3D Gaussians",
-            "To start a run from it, choose prior3d:points and set `prior3d.file`.",
-        )
+        use = "To start a run from it, choose prior3d:points and set `prior3d.file`."
+        _refuse(path, "a point cloud or a mesh, not 3D Gaussians", use)
 
 
 def _check_every(path: Path, name: str, good: NDArray[np.bool_]) -> None:

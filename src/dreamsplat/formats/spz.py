@@ -250,7 +250,7 @@ def _check_expansion(path: Path, header: _Header, packed: int) -> None:
         refuse(path, f"truncated or damaged: {need}, too many for a file of {packed}")
 
 
-def _to_bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     return values.round().clip(0, 255).astype(np.uint8)
 
 

@@ -30,8 +30,8 @@ def _sha256(file: Path, size: int, mtime_ns: int) -> str:
 
 
 def file_sources(*paths: Path) -> dict[str, str]:
-    """Sources of files that a setting names, for `AbstractImagePriorSpec.sources`: file name -> SHA-256."""
-    return {path.name: file_sha256(path) for path in paths}
+    """Sources of files that settings name, for `AbstractImagePriorSpec.sources`; missing ones are omitted."""
+    return {path.name: file_sha256(path) for path in paths if path.is_file()}
 
 
 def model_sources(model: str, folder: Path, files: Sequence[str]) -> dict[str, str]:

@@ -37,9 +37,9 @@ def local_folder(
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        snapshot = cached(model, revision)
-        if snapshot is not None and not missing_files(snapshot, files):
-            return snapshot
+        found = found_here([model], revision, files)
+        if found is not None:
+            return found[1]
         with explained(model, revision, files):
             patterns = {"allow_patterns": list(files), "ignore_patterns": list(not_fetched)}
             hub = require("huggingface_hub", "diffusion")
@@ -48,6 +48,15 @@ def local_folder(
     if missing:
         raise FileProblem(why_missing(model, revision, folder, missing))
     return folder
+
+
+def found_here(models: Sequence[str], revision: str | None, files: Sequence[str]) -> tuple[str, Path] | None:
+    """The first of several equal models that is on this machine, and its folder; nothing is fetched."""
+    for model in models:
+        folder = Path(model).expanduser() if Path(model).expanduser().is_dir() else cached(model, revision)
+        if folder is not None and not missing_files(folder, files):
+            return model, folder
+    return None
 
 
 def check_available(model: str, revision: str | None, files: Sequence[str]) -> None:
@@ -69,10 +78,9 @@ def first_available(models: Sequence[str], revision: str | None, files: Sequence
     Raises:
         FileProblem: with the reason of each, if none is available.
     """
-    for model in models:
-        snapshot = cached(model, revision)
-        if snapshot is not None and not missing_files(snapshot, files):
-            return model, snapshot
+    found = found_here(models, revision, files)
+    if found is not None:
+        return found
     problems: list[str] = []
     for model in models:
         try:

@@ -43,7 +43,7 @@ class AbstractImagePriorSpec(ABC):
     def sources(self) -> dict[str, str]:
         """What the model is made of, for the record of a run: file or hub id -> SHA-256 or commit, in a fixed order.
 
-        Asked once the model is loaded, so everything it needs is on this machine.
+        What is not on this machine is omitted; nothing is fetched.
         """
         return {}
 
@@ -102,7 +102,7 @@ class AbstractImagePrior(ABC):
             InvalidInput: if this prior has none.
         """
         raise InvalidInput(
-            "it trains a variant of the 2D prior, which this prior does not have.",
+            "it trains a LoRA on the 2D prior, and this prior takes none.",
             setting="loss", advice="Use another `loss`, or Stable Diffusion as `prior2d`.",
         )  # fmt: skip
 

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.hub.cache import is_offline
-from dreamsplat.hub.digests import model_sources
-from dreamsplat.hub.fetch import check_available, first_available, local_folder
+from dreamsplat.hub.fetch import check_available, first_available
 from dreamsplat.hub.optional import require
 from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors2d.base import AbstractImagePriorSpec
-from dreamsplat.priors2d.stable_diffusion.checkpoint import FILES, MODELS, TINY_FILES, find_checkpoint
+from dreamsplat.priors2d.stable_diffusion.checkpoint import (
+    FILES,
+    MODELS,
+    TINY_FILES,
+    checkpoint_sources,
+    find_checkpoint,
+    tiny_sources,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -98,9 +104,5 @@ class StableDiffusion(AbstractImagePriorSpec):
 
     def sources(self) -> dict[str, str]:
         """See `AbstractImagePriorSpec.sources`."""
-        checkpoint = find_checkpoint(self.model, self.revision)
-        sources = model_sources(checkpoint.model, checkpoint.folder, checkpoint.files)
-        if self.tiny_autoencoder is not None:
-            folder = local_folder(self.tiny_autoencoder, None, TINY_FILES)
-            sources |= model_sources(self.tiny_autoencoder, folder, TINY_FILES)
-        return sources
+        sources = checkpoint_sources(self.model, self.revision)
+        return sources if self.tiny_autoencoder is None else sources | tiny_sources(self.tiny_autoencoder)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from dreamsplat.errors import FileProblem
+from dreamsplat.hub.digests import model_sources
 from dreamsplat.hub.explain import explained
-from dreamsplat.hub.fetch import first_available, local_folder
+from dreamsplat.hub.fetch import first_available, found_here, local_folder
 from dreamsplat.hub.optional import require
 
 if TYPE_CHECKING:
@@ -59,11 +60,6 @@ class Checkpoint:
         return len(self.text_encoders) == 2
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """Glob patterns of what is read."""
-        return XL_FILES if self.is_xl else FILES
-
-    @property
     def pooled_width(self) -> int:
         """Width of the pooled embedding; 0 if it takes none."""
         return self.text_encoders[1]["projection_dim"] if self.is_xl else 0
@@ -96,6 +92,21 @@ def find_checkpoint(model: str | None, revision: str | None) -> Checkpoint:
         _check_fit(model, unet, vae, text_encoders)
         schedule = _read_schedule(model, scheduler)
     return Checkpoint(model, folder, unet, vae, text_encoders, schedule, zero_for_empty_prompt)
+
+
+def checkpoint_sources(model: str | None, revision: str | None) -> dict[str, str]:
+    """What a checkpoint is made of; nothing if it is not on this machine."""
+    found = found_here(MODELS if model is None else [model], revision, FILES)
+    if found is None:
+        return {}
+    name, folder = found
+    return model_sources(name, folder, XL_FILES if (folder / SECOND_TEXT_ENCODER).is_file() else FILES)
+
+
+def tiny_sources(model: str) -> dict[str, str]:
+    """What a tiny autoencoder is made of; nothing if it is not on this machine."""
+    found = found_here([model], None, TINY_FILES)
+    return {} if found is None else model_sources(*found, TINY_FILES)
 
 
 def _read_schedule(model: str, config: dict[str, Any]) -> Schedule:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.files.atomic import read_start
-from dreamsplat.hub.digests import file_sources, model_sources
+from dreamsplat.hub.digests import file_sources
 from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors3d.base import AbstractCloudPriorSpec
-from dreamsplat.priors3d.shap_e.checkpoint import check_checkpoint, find_checkpoint
+from dreamsplat.priors3d.shap_e.checkpoint import check_checkpoint, checkpoint_sources
 
 if TYPE_CHECKING:
     import torch
@@ -100,9 +100,8 @@ class ShapE(AbstractCloudPriorSpec):
 
     def sources(self) -> dict[str, str]:
         """See `AbstractCloudPriorSpec.sources`."""
-        checkpoint = find_checkpoint(self.model, self.revision, self.image is not None)
-        files = [path for path in (self.image, self.weights) if path is not None]
-        return model_sources(checkpoint.model, checkpoint.folder, checkpoint.files) | file_sources(*files)
+        model = checkpoint_sources(self.model, self.revision, self.image is not None)
+        return model | file_sources(*(path for path in (self.image, self.weights) if path is not None))
 
     def _check_dtype(self, device: str) -> None:
         if self.dtype == "fp16" and device == "cpu":

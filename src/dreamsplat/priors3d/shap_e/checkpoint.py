@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreamsplat.hub.fetch import check_available, local_folder
+from dreamsplat.hub.digests import model_sources
+from dreamsplat.hub.fetch import check_available, found_here, local_folder
 from dreamsplat.hub.networks import weights_files
 
 _MODELS = {False: "openai/shap-e", True: "openai/shap-e-img2img"}
@@ -20,8 +21,6 @@ class Checkpoint:
     """Its name: a folder or a hub id."""
     folder: Path
     """Where its files are."""
-    files: tuple[str, ...]
-    """Glob patterns of what is read."""
     renderer: str
     """The folder of its renderer."""
 
@@ -35,14 +34,23 @@ def find_checkpoint(model: str | None, revision: str | None, from_picture: bool)
     model, files = model or _MODELS[from_picture], _files("*renderer", from_picture)
     # Copies in half precision are fetched too: openai/shap-e has no others.
     folder = local_folder(model, revision, files, not_fetched=())
-    # The first one in safetensors: on the hub the newer folder holds a pickle.
-    renderer = next((name for name in _RENDERERS if weights_files(folder / name)), _RENDERERS[0])
-    return Checkpoint(model, folder, _files(renderer, from_picture), renderer)
+    return Checkpoint(model, folder, _renderer(folder))
+
+
+def checkpoint_sources(model: str | None, revision: str | None, from_picture: bool) -> dict[str, str]:
+    """What a checkpoint is made of; nothing if it is not on this machine."""
+    found = found_here([model or _MODELS[from_picture]], revision, _files("*renderer", from_picture))
+    return {} if found is None else model_sources(*found, _files(_renderer(found[1]), from_picture))
 
 
 def check_checkpoint(model: str | None, revision: str | None, from_picture: bool) -> None:
     """Refuse a checkpoint that is certainly not available; see `check_available`."""
     check_available(model or _MODELS[from_picture], revision, _files("*renderer", from_picture))
+
+
+def _renderer(folder: Path) -> str:
+    """The folder of the renderer in safetensors: on the hub the newer one holds a pickle."""
+    return next((name for name in _RENDERERS if weights_files(folder / name)), _RENDERERS[0])
 
 
 def _files(renderer: str, from_picture: bool) -> tuple[str, ...]:
