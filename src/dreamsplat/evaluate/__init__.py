@@ -1,1 +1,1 @@
-"""Measuring assets: an independent judge of the bundled world."""
+"""Measuring assets, by an independent judge of the bundled world; and contracts for everything that can be added."""
