@@ -17,7 +17,7 @@ from dreamsplat.commands import main
 from dreamsplat.config import DreamConfig
 from dreamsplat.errors import InvalidInput
 from dreamsplat.guidance import CSD, ISM, SDS, SJC, VSD
-from dreamsplat.presets import FAST, GAUSSIAN_DREAMER, PAPER, PRESETS, fit_vram
+from dreamsplat.presets import FAST, GAUSSIAN_DREAMER, PAPER, PRESETS
 from dreamsplat.priors2d import StableDiffusion
 from dreamsplat.priors3d import ShapE
 from dreamsplat.representations import DensifyConfig, Lift
@@ -138,21 +138,21 @@ def test_paper_differs_from_the_code_only_where_the_paper_does() -> None:
     [(24, 1024, 4, "auto", False), (16, 512, 4, "fp16", False), (12, 512, 2, "fp16", True), (8, 512, 4, "fp16", True)],
 )
 def test_vram_chooses_from_the_documented_table(gigabytes, render_size, views, dtype, slicing) -> None:
-    config = fit_vram(GAUSSIAN_DREAMER, gigabytes)
+    config = GAUSSIAN_DREAMER.prior2d.fit_memory(GAUSSIAN_DREAMER, gigabytes)
     prior = config.prior2d
     assert isinstance(prior, StableDiffusion)
     assert (config.render_size, config.views, prior.dtype, prior.attention_slicing) == (
         render_size, views, dtype, slicing,
     )  # fmt: skip
     assert (prior.tiny_autoencoder is not None and prior.tiny_until == 1) == (gigabytes == 8)
-    assert fit_vram(FAST, gigabytes).render_size == 512
+    assert FAST.prior2d.fit_memory(FAST, gigabytes).render_size == 512
 
 
 def test_vram_that_is_not_in_the_table_or_not_needed_is_refused() -> None:
     with pytest.raises(InvalidInput, match="8, 12, 16, 24"):
-        fit_vram(GAUSSIAN_DREAMER, 10)  # type: ignore[arg-type]
+        GAUSSIAN_DREAMER.prior2d.fit_memory(GAUSSIAN_DREAMER, 10)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="vram: BundledImagePrior has no settings that save memory"):
-        fit_vram(PRESETS["bundled"], 8)
+        PRESETS["bundled"].prior2d.fit_memory(PRESETS["bundled"], 8)
 
 
 def test_a_picture_needs_shap_e(tmp_path: Path, capsys) -> None:

@@ -45,7 +45,8 @@ def dream_steps(config: DreamConfig, state: dict[str, Tensor] | None = None) -> 
         FileProblem: if weights are missing or broken.
         MissingDependency: if a prior needs a package that is not installed.
     """
-    config.check()
+    if state is None:  # A run that is continued was checked when it started; its start file may be gone by now.
+        config.check()
     device = resolve_device(config.device)
     prior3d = config.prior3d.load(device) if state is None else None
     prior2d = config.prior2d.load(device)

@@ -1,4 +1,4 @@
-"""Configurations by name, and what to change where a GPU has little memory; docs/presets.md has the sources."""
+"""Configurations by name; docs/presets.md has the sources."""
 
 from __future__ import annotations
 
@@ -56,12 +56,3 @@ PRESETS: dict[str, DreamConfig] = {
     "fast": FAST,
 }
 """Configs by name; the prompt is still to be filled in."""
-
-
-def fit_vram(config: DreamConfig, gigabytes: int) -> DreamConfig:
-    """The configuration with the size, batch and precision that fit into this much GPU memory; see docs/presets.md.
-
-    Raises:
-        InvalidInput: if the 2D prior has no settings for so much memory, or needs none.
-    """
-    return config.prior2d.fit_memory(config, gigabytes)

@@ -70,9 +70,9 @@ def generate(arguments: Sequence[str]) -> int:
     args = parse(arguments)
     if args.resume is None:
         config, folder = args.settings(), args.out or default_folder(args.config)
+        config.check()
     else:
         config, folder = _settings_of(args), args.resume
-    config.check()
     if args.dry_run:
         print(json.dumps(config.to_json(), indent=2))
         return 0
