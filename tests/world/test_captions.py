@@ -51,7 +51,7 @@ def test_what_a_prompt_leaves_out_is_none() -> None:
 
 
 def test_an_unknown_word_is_named_with_its_neighbours_and_the_way_out() -> None:
-    with pytest.raises(UnknownWord, match=r"'mushrom' \(nearest: mushroom.*preset gaussiandreamer"):
+    with pytest.raises(UnknownWord, match=r"'mushrom' \(nearest: mushroom.*`preset` gaussiandreamer"):
         parse_caption("a red mushrom")
     with pytest.raises(UnknownWord, match="'xyzzyq' .objects: mushroom, mug"):
         parse_caption("xyzzyq")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dreamsplat.errors import DreamsplatError
+from dreamsplat.errors import DreamsplatError, UnknownWord
 
 POSITIONAL = ("prompt",)
 """Settings that have no flag."""
@@ -16,7 +16,8 @@ def in_shell_words(error: DreamsplatError) -> str:
     """An error on one line, as in "--loss.guidance-scale: nan, expected a finite number."."""
     place = f"{_flag(error.setting)}: " if error.setting else ""
     advice = f" {error.advice}" if error.advice else ""
-    return place + with_flags(f"{error.message}{advice}")
+    more = " `dreamsplat words` lists them." if isinstance(error, UnknownWord) else ""
+    return place + with_flags(f"{error.message}{advice}") + more
 
 
 def with_flags(text: str) -> str:

@@ -104,5 +104,5 @@ def _unknown_word(word: str) -> UnknownWord:
     return UnknownWord(
         f"the bundled models do not know the word '{word}' ({hint}).",
         setting="prompt",
-        advice="Use words that they know, or models that know any word: the preset gaussiandreamer.",
+        advice="Use words that they know, or `preset` gaussiandreamer, whose models know any word.",
     )
