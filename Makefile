@@ -23,8 +23,9 @@ demo: $(VENV)/installed  ## Make "a red mushroom" (or PROMPT="a blue car") in de
 	$(BIN)/dreamsplat generate "$(PROMPT)" --out demo --overwrite
 	@echo "Open demo/preview.png and the turntable; demo/asset.ply opens in any Gaussian splat viewer."
 
-test: $(VENV)/installed-dev  ## Run the test suite; needs no network and no GPU.
-	$(BIN)/python -m pytest
+# The tests of a file stay together, on one core: they share models and runs.
+test: $(VENV)/installed-dev  ## Run the test suite on all cores; needs no network and no GPU.
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_FLAGS)
 
 test-slow: $(VENV)/installed-dev  ## Run the tests marked slow.
 	$(BIN)/python -m pytest -m slow

@@ -204,7 +204,7 @@ class WithoutLora(GaussianDenoiser):
 
 
 def test_vsd_refuses_a_prior_without_lora() -> None:
-    with pytest.raises(InvalidInput, match="variant of the 2D prior"):
+    with pytest.raises(InvalidInput, match="this prior takes none"):
         VSD().start(WithoutLora(GaussianPrior()))
 
 
