@@ -71,6 +71,8 @@ def test_random_scenes_agree_with_the_specification(drawn: Drawn) -> None:
     )
     for name in right:
         allowed = max(RELATIVE_ERROR, 3 * relative_error(rounded[name], right[name]))
+        if name == "opacities":  # Few numbers may be what is left where terms as large as alpha cancel.
+            allowed *= max(1.0, float(right["alpha"].norm() / right[name].norm().clamp_min(1e-30)))
         assert relative_error(found[name], right[name]) <= allowed, name
 
 
