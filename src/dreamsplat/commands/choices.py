@@ -30,12 +30,13 @@ _PROMPT = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PROMPT", he
 
 @CHOICES.struct_rule
 def _offer_members(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """A dataclass that declares a field by an abstract class of the registry takes any member of that kind."""
+    """A field that is declared by an abstract class of the registry takes any member of that kind.
+
+    All dataclasses come this way, since tyro itself would keep the line breaks of their fields' docstrings.
+    """
     if not dataclasses.is_dataclass(info.type):
         return None
     hints = get_type_hints(info.type, include_extras=True)
-    if not any(map(registry.kind_of, hints.values())):
-        return None
     if info.type is DreamConfig:
         hints["prompt"] = _PROMPT
     fields = dataclasses.fields(info.type)
