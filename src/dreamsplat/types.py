@@ -178,7 +178,7 @@ class Views(_TensorValue):
     cameras: Cameras
     """The C cameras."""
     azimuth_deg: Tensor
-    """[C] in [-180, 180); 0 faces the object's front, and it grows clockwise as seen from +z (method.md 2.2)."""
+    """[C] in [-180, 180); 0 faces the object's front, and it grows clockwise as seen from +z."""
     elevation_deg: Tensor
     """[C] in [-90, 90], above the horizon."""
     distance: Tensor

@@ -85,16 +85,18 @@ def _in_words(event: tyro_errors.ParseErrorEvent) -> str:
         case tyro_errors.MissingSubcommand(subcommand_spec=spec):
             return f"missing: one of {', '.join(spec.parser_from_name)}."
         case tyro_errors.UnrecognizedArgs(tokens=tokens):
-            return f"unknown: {', '.join(tokens)}."
+            loose = not any(token.startswith("-") or ":" in token for token in tokens)
+            return f"unknown: {', '.join(tokens)}." + (" Put a text of several words in quotes." if loose else "")
         case tyro_errors.InvalidChoice(argument=argument, value=value, choices=choices):
-            return f"{_name(argument)}: '{value}', expected one of {', '.join(choices)}."
+            return f"{_name(argument)}: '{value}', expected one of {', '.join(sorted(choices))}."
         case tyro_errors.BadValue(argument=argument):
             return f"{_name(argument)}: expected {argument.lowered.metavar}."
         case tyro_errors.InstantiationFailure(message=message, argument=argument) if argument is not None:
             expected = f"expected {argument.lowered.metavar}"
             if number := _NO_NUMBER.fullmatch(message):
                 return f"{_name(argument)}: {number[1]}, {expected}."
-            return f"{_name(argument)}: {expected if message.startswith('Could not parse') else message.rstrip('.')}."
+            ours = not message.startswith(("Could not parse", "no type matching"))
+            return f"{_name(argument)}: {message.rstrip('.') if ours else expected}."
         case tyro_errors.InstantiationFailure(message=message):
             return message.rstrip(".") + "."
         case _:

@@ -88,4 +88,5 @@ class _Signals:
             os._exit(128 + number)  # At once, whatever runs: files are whole at any moment.
         self.number = number
         self.stop.set()
-        print("Stopping after this step. Press Ctrl-C again to quit now.", file=sys.stderr)
+        again = "Press Ctrl-C" if number == signal.SIGINT else "Send the signal"
+        print(f"Stopping after this step. {again} again to quit now.", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import tyro
 
 from dreamsplat.commands.flags import parse_flags
 from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.maths.ranges import check_range
 
 _FILMS = (".mp4", ".webp", ".gif")
 _LARGEST_PX, _LARGEST_FILM_PX = 8192, 4096  # The second is `formats.video.LARGEST_SIDE`, which would import torch.
@@ -56,9 +56,10 @@ class Render:
             raise InvalidInput(f"{self.size}, expected 1 to {largest} px for a {what}.", setting="size")
         if not 1 <= self.frames <= 10_000:
             raise InvalidInput(f"{self.frames}, expected 1 to 10000.", setting="frames")
-        for name in ("azimuth_deg", "elevation_deg", "distance", "fov_y_deg"):
-            if not math.isfinite(value := getattr(self, name)):
-                raise InvalidInput(f"{value}, expected a finite number.", setting=name)
+        check_range("azimuth_deg", self.azimuth_deg, -1e6, 1e6)
+        check_range("elevation_deg", self.elevation_deg, -90, 90)
+        check_range("distance", self.distance, 0, 1e6, above=True)
+        check_range("fov_y_deg", self.fov_y_deg, 0, 179, above=True)
         if not all(0 <= channel <= 1 for channel in self.background):
             raise InvalidInput(
                 f"{self.background}, expected three numbers from 0 to 1, such as 1 1 1.", setting="background"

@@ -30,7 +30,7 @@ def guided_denoise(
     """Classifier-free guidance D = D_neg + s (D_pos - D_neg) [C, c, h, w], with one network call for all branches.
 
     Ho & Salimans 2022, eq. 6, in terms of the clean estimate. At s = 1 the negative branch cancels and is not run. The
-    paper's code writes D_pos + 100 (D_pos - D_neg), which is s = 101 here (method.md 3.1).
+    paper's code writes D_pos + 100 (D_pos - D_neg), which is s = 101 here.
 
     Args:
         prior: The 2D model.

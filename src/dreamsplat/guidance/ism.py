@@ -41,7 +41,7 @@ class ISM(AbstractLoss):
     weighting: Weighting = "sigma"
     """Weight of a noise level."""
     rescale: float = 0.0
-    """Share of the estimate whose contrast is brought back to that without guidance: see `guided_denoise`."""
+    """Share of the estimate, 0 to 1, whose contrast is brought back to that without guidance (Lin et al. 2023)."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

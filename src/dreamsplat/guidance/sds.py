@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dreamsplat.priors2d.base import AbstractImagePrior
 
 Weighting = Literal["sds", "uniform", "fantasia3d", "sigma"]
-"""w(t): 1 - abar; 1; sqrt(abar) (1 - abar) (method.md 3.1); sqrt((1 - abar) / abar), as LucidDreamer's code."""
+"""w(t): 1 - abar; 1; sqrt(abar) (1 - abar); sqrt((1 - abar) / abar), as LucidDreamer's code."""
 
 
 def weight(weighting: Weighting, sigma: Tensor) -> Tensor:
@@ -41,11 +41,11 @@ class SDS(AbstractLoss):
     """g = w(t) (eps_hat - eps): the prediction's error in the noise, pushed straight into the image."""
 
     guidance_scale: float = 100.0
-    """Classifier-free guidance scale s. The paper's 100 is s = 101 in this, the usual, form (method.md 3.1)."""
+    """Classifier-free guidance scale s. The paper's 100 is s = 101 in this, the usual, form."""
     weighting: Weighting = "sds"
     """Weight of a noise level."""
     rescale: float = 0.0
-    """Share of the estimate whose contrast is brought back to that without guidance: see `guided_denoise`."""
+    """Share of the estimate, 0 to 1, whose contrast is brought back to that without guidance (Lin et al. 2023)."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -24,9 +24,9 @@ class SJC(AbstractLoss):
     """Classifier-free guidance scale."""
     variance_reduced: bool = True
     """Measure the estimate from z, not from the noisy sample: same mean, and equal to SDS with w(t) = 1
-    (method.md 4.3)."""
+   ."""
     rescale: float = 0.0
-    """Share of the estimate whose contrast is brought back to that without guidance: see `guided_denoise`."""
+    """Share of the estimate, 0 to 1, whose contrast is brought back to that without guidance (Lin et al. 2023)."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""

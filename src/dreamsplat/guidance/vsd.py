@@ -32,7 +32,7 @@ class VSD(AbstractLoss):
     weighting: Weighting = "sds"
     """Weight of a noise level."""
     rescale: float = 0.0
-    """Share of the estimate whose contrast is brought back to that without guidance: see `guided_denoise`."""
+    """Share of the estimate, 0 to 1, whose contrast is brought back to that without guidance (Lin et al. 2023)."""
     rank: int = 4
     """Rank of the LoRA."""
     learning_rate: float = 1e-4

@@ -14,7 +14,7 @@ ElevationSampling = Literal["uniform", "sphere", "paper"]
 
 @dataclass(frozen=True)
 class CameraRange:
-    """The ranges that training views are drawn from; defaults of GaussianDreamer's official code (method.md 2.1)."""
+    """The ranges that training views are drawn from; defaults of GaussianDreamer's official code."""
 
     elevation_deg: tuple[float, float] = (-10.0, 60.0)
     """Lowest and highest elevation, in [-90, 90]."""
@@ -23,7 +23,7 @@ class CameraRange:
     fov_y_deg: tuple[float, float] = (40.0, 70.0)
     """Narrowest and widest vertical field of view, in (0, 180); drawn independently of the distance."""
     elevation_sampling: ElevationSampling = "paper"
-    """How elevations are spread over their range: see `sample_elevations`."""
+    """How elevations are spread: evenly in degrees, evenly in area (sphere), or as the official code mixes the two."""
     opposite: bool = False
     """Draw azimuths in pairs that face each other, so that a step sees the object from both sides."""
 

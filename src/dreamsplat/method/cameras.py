@@ -24,7 +24,7 @@ def make_views(
     """Cameras that look at the origin from the given angles; square pixels, principal point in the middle.
 
     Azimuth 0 is at (0, -distance, 0), before the object's front, with +x to the right of the image; azimuth grows
-    clockwise as seen from +z (method.md 2.2). At elevation +-90 the azimuth still decides how the image is turned.
+    clockwise as seen from +z. At elevation +-90 the azimuth still decides how the image is turned.
 
     Raises:
         InvalidInput: if a distance, elevation or field of view is out of its range, or the sizes differ.
@@ -52,7 +52,7 @@ def make_views(
 def sample_views(range: CameraRange, count: int, size: int, generator: Generator) -> Views:
     """`count` random views with square images of `size` px, float32 on the CPU.
 
-    Azimuths are stratified: one view in each of `count` equal sectors that start at -180 degrees (method.md 2.1), so
+    Azimuths are stratified: one view in each of `count` equal sectors that start at -180 degrees, so
     that a batch sees all around the object. Distance and field of view are uniform. With `range.opposite` half of
     the azimuths are drawn, from equal sectors of one half of the circle, and the others face them.
     """
@@ -83,7 +83,7 @@ def sample_elevations(range: CameraRange, count: int, generator: Generator) -> T
     - `sphere`: uniform in area on the sphere, by the inverse CDF of the clipped range.
     - `paper`: as the official code, one coin per batch: uniform in degrees, or asin(2 p - 1) with p uniform between
       the ends of the range expressed as fractions of 180 degrees. The latter was meant as `sphere` but is not: for
-      (-10, 60) it covers only (-6.38, 41.81) (method.md 2.1).
+      (-10, 60) it covers only (-6.38, 41.81).
     """
     low_deg, high_deg = range.elevation_deg
     match range.elevation_sampling:
@@ -112,7 +112,7 @@ def orbit(
     """A turntable: `count` views evenly around the object, starting at its front, square images of `size` px.
 
     The paper's film has 120 views at elevation 15 too, but from distance 4 with a field of view of 70 degrees and with
-    the last view equal to the first (method.md 2.3). Here the end is omitted, so that the film loops evenly.
+    the last view equal to the first. Here the end is omitted, so that the film loops evenly.
     """
     if count < 1:
         raise InvalidInput(f"orbit: count = {count}, expected at least 1.")

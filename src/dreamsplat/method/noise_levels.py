@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 STEPS = 1000
 BETA_FIRST, BETA_LAST = 0.00085, 0.012
-"""Stable Diffusion's "scaled linear" schedule, which the paper's timesteps refer to (method.md 3.1)."""
+"""Stable Diffusion's "scaled linear" schedule, which the paper's timesteps refer to."""
 
 
 def sigma_of_time(t: Tensor) -> Tensor:

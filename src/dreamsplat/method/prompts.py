@@ -1,6 +1,6 @@
 """Describing to a 2D prior, in words, which side of the object it sees.
 
-The rule, the suffixes and the negative prompt are those of GaussianDreamer's official code (method.md 2.4).
+The rule, the suffixes and the negative prompt are those of GaussianDreamer's official code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ViewWord = Literal["front", "side", "back", "overhead"]
 VIEW_WORDS: tuple[ViewWord, ...] = get_args(ViewWord)
 """All of them."""
 
-# The official code of GaussianDreamer gives this to every view, as the "unconditional" branch (method.md 2.4).
+# The official code of GaussianDreamer gives this to every view, as the "unconditional" branch.
 NEGATIVE_PROMPT = (
     "ugly, bad anatomy, blurry, pixelated obscure, unnatural colors, poor lighting, dull, and unclear, cropped, "
     "lowres, low quality, artifacts, duplicate, morbid, mutilated, poorly drawn face, deformed, dehydrated, "

@@ -25,7 +25,7 @@ class AbstractTimes(ABC):
 
 @dataclass(frozen=True)
 class Times(AbstractTimes):
-    """Diffusion times, as fractions of the training schedule. Defaults: the official code (method.md 3.1)."""
+    """Diffusion times, as fractions of the training schedule. Defaults: the official code."""
 
     early: tuple[float, float] = (0.02, 0.98)
     """Least and greatest time up to `switch_step`."""
@@ -84,12 +84,12 @@ class AnnealedTimes(AbstractTimes):
 
 @dataclass(frozen=True)
 class GradientClip:
-    """Elementwise limit on the loss gradient, growing linearly. Defaults: the official code (method.md 3.1, 8)."""
+    """Elementwise limit on the loss gradient, growing linearly. Defaults: the official code."""
 
     first: float = 1.5
     """Limit at step 0."""
     last: float = 2.0
-    """Limit from `steps` on."""
+    """Limit once it has stopped growing."""
     steps: int = 1000
     """Steps over which the limit grows."""
 

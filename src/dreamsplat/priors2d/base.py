@@ -103,7 +103,7 @@ class AbstractImagePrior(ABC):
         """
         raise InvalidInput(
             "it trains a LoRA on the 2D prior, and this prior takes none.",
-            setting="loss", advice="Use another `loss`, or Stable Diffusion as `prior2d`.",
+            setting="loss", advice="Use another loss, or Stable Diffusion as the 2D prior (prior2d:stable-diffusion).",
         )  # fmt: skip
 
 

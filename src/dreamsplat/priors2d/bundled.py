@@ -76,6 +76,10 @@ def check_world_run(config: DreamConfig) -> None:
             setting="view_text", advice="Use words.",
         )  # fmt: skip
     parse_caption(config.prompt)
+    try:
+        parse_caption(config.negative_prompt)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, setting="negative_prompt", advice="Omit it.") from error
 
 
 def check_field_of_view(fov_y_deg: Sequence[float]) -> None:

@@ -33,7 +33,9 @@ class AbstractCloudPriorSpec(ABC):
             InvalidInput: if it cannot; most priors cannot.
         """
         raise InvalidInput(
-            f"{type(self).__name__} does not start from a picture.", setting="image", advice="Use Shap-E as `prior3d`."
+            f"{type(self).__name__} does not start from a picture.",
+            setting="image",
+            advice="Use Shap-E (prior3d:shap-e).",
         )
 
     def sources(self) -> dict[str, str]:

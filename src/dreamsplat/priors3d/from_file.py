@@ -42,7 +42,7 @@ class FromFile(AbstractCloudPriorSpec):
     turn_deg: float = 0.0
     """Turn about the vertical axis, counter-clockwise seen from above: 90 brings what faced -x to the front."""
     centre: bool = True
-    """Whether the middle of the bounding box, rather than the file's origin, goes where the cameras look."""
+    """Move the middle of the bounding box to where the cameras look; otherwise the file's origin stays there."""
     size: float | None = 1.0
     """Half of the longest side of the bounding box, before `representation.lift.world_scale`; None keeps the units of
     the file."""

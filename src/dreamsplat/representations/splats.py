@@ -24,7 +24,7 @@ MOST_CANDIDATES = 100_000_000
 
 @dataclass(frozen=True)
 class Lift:
-    """From a point cloud to the first Gaussians. Defaults: the official code (method.md 1.3-1.5)."""
+    """From a point cloud to the first Gaussians. Defaults: the official code."""
 
     candidates: int = 1_000_000
     """Points tried in noisy point growing."""
@@ -61,7 +61,7 @@ class LearningRates:
     means_final: float = 1e-4
     """Of the centres from step `means_decay_steps` on; log-linear in between."""
     means_decay_steps: int = 30_000
-    """Length of that decay, >= 1; the usual 1,200 steps see only its beginning (1.945e-4)."""
+    """Length of that decay in steps, >= 1; with the official 30,000, 1,200 steps see only its beginning."""
     sh_dc: float = 0.0125
     """Of the constant colour coefficients."""
     sh_rest: float = 0.0125 / 20
@@ -125,9 +125,9 @@ class DensifyConfig:
     min_opacity: float = 0.05
     """Remove Gaussians below this opacity."""
     percent_too_big: float = 0.1
-    """Part of `extent` above which a Gaussian is removed, once that is on: see `prune_big_after`."""
+    """Part of `extent` above which a Gaussian is removed, after step `prune_big_after`."""
     prune_big_after: int = 500
-    """Remove too big Gaussians after this step (exclusive)."""
+    """Remove oversized Gaussians after this step (exclusive)."""
     max_gaussians: int | None = None
     """Cap on the count after growth: only the candidates with the largest gradients grow. None: no cap (official)."""
 
@@ -146,7 +146,7 @@ class DensifyConfig:
 
     @property
     def max_world_scale(self) -> float:
-        """Largest scale that survives once too big Gaussians are removed, world units."""
+        """Largest scale that survives once oversized Gaussians are removed, world units."""
         return self.percent_too_big * self.extent
 
 

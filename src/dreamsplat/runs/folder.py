@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dreamsplat.errors import FileProblem
+from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import read_bytes, remove_leftovers, replacing
 from dreamsplat.runs.lock import LOCK, OWNER, locked
 
@@ -115,7 +115,11 @@ def read_config(folder: Path) -> DreamConfig:
     """
     from dreamsplat.config import DreamConfig  # Here and not above: a list of runs does not need it.
 
-    return DreamConfig.from_json(read_json(folder / CONFIG, "Start the run again."))
+    values = read_json(folder / CONFIG, "Start the run again.")
+    try:
+        return DreamConfig.from_json(values)
+    except InvalidInput as error:  # Its settings are members of the file here, not flags.
+        raise InvalidInput(f"{folder / CONFIG}: {error}", advice="Restore the file, or start the run again.") from error
 
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:
@@ -130,7 +134,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
         )
     try:
         values = json.loads(read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FileProblem(f"{path}: damaged ({error}).", advice=advice) from error
     if not isinstance(values, dict):
         raise FileProblem(f"{path}: damaged (not a JSON object).", advice=advice)

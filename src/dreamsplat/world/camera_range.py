@@ -7,7 +7,7 @@ from dreamsplat.method.camera_range import CameraRange
 WORLD_DISTANCE = (2.7, 3.3)
 """Nearest and farthest camera, world units."""
 WORLD_ELEVATION_DEG = (-10.0, 60.0)
-"""Lowest and highest camera; the paper's range (method.md 2.1)."""
+"""Lowest and highest camera; the paper's range."""
 WORLD_FOV_Y_DEG = 40.0
 """Vertical field of view: the unit ball just fits."""
 

@@ -93,7 +93,7 @@ class LatentDiffusion(AbstractImagePrior):
         return LoraParticles(self.network, rank, learning_rate)
 
     def _images(self, rendering: Rendering) -> Tensor:
-        """Pictures [C, 3, R, R], nominally in [-1, 1]; not clamped, like the official code (method.md 1.6)."""
+        """Pictures [C, 3, R, R], nominally in [-1, 1]; not clamped, like the official code."""
         height, width = rendering.alpha.shape[1:]
         if height != width:
             raise InvalidInput(f"{width} x {height} px, but Stable Diffusion sees squares.", setting="render_size")

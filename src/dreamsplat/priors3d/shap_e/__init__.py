@@ -28,7 +28,7 @@ Precision = Literal["auto", "fp16", "fp32"]
 
 @dataclass(frozen=True)
 class ShapE(AbstractCloudPriorSpec):
-    """Settings of Shap-E. Defaults: the official GaussianDreamer code (method.md 1.1-1.2), but OpenAI's own weights."""
+    """Settings of Shap-E. Defaults: the official GaussianDreamer code, but OpenAI's own weights."""
 
     model: str | None = None
     """Hub id or folder of a diffusers checkpoint; None takes openai/shap-e, or openai/shap-e-img2img for a picture."""

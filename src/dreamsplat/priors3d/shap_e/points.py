@@ -58,7 +58,7 @@ def mesh_vertices(field: Field, grid: int, device: torch.device) -> PointCloud:
     Every edge of the grid whose ends lie on different sides holds exactly one vertex, by linear interpolation, so the
     vertices need no table of triangles. That matters: the table is missing from the safetensors files of openai/shap-e,
     and diffusers' own decoder then makes empty meshes. Vertices, their order and their colours are those of the
-    official decoder (method.md 1.2), two habits of which are kept: a layer of "outside" around the grid closes the
+    official decoder, two habits of which are kept: a layer of "outside" around the grid closes the
     mesh, and the padded grid is then laid over the unpadded box, which shrinks the object by (grid - 1) / (grid + 1).
     """
     distance, _ = field(grid_points(grid, device))
