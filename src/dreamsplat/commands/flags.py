@@ -73,7 +73,8 @@ def _raise_own_error(failure: BaseException | None) -> None:
     if isinstance(error, DreamsplatError):
         # Settings that do not know where they sit name themselves only; tyro knows the rest.
         place = str(getattr(failure, "arg", "")).removeprefix(f"{UNPREFIXED}.")
-        setting = error.setting if "." in error.setting or not place else f"{place}.{error.setting}".rstrip(".")
+        known = "." in error.setting or not place or "dummy" in place or place[0].isupper()  # tyro's names, not ours
+        setting = error.setting if known else f"{place}.{error.setting}".rstrip(".")
         raise type(error)(error.message, setting=setting, advice=error.advice) from None
 
 

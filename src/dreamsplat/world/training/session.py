@@ -11,11 +11,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.maths.ranges import check_range
 from dreamsplat.world.bundle import (
     read_image_model,
     read_volume_model,
@@ -53,6 +56,19 @@ class Session:
     training: TrainerSettings = field(default_factory=TrainerSettings)
     """Length, rates and the like."""
 
+    def __post_init__(self) -> None:
+        """Refuse what would otherwise fail after the objects are drawn."""
+        check_range("processes", self.processes, 1, 1024)
+        check_range("minutes", self.training.minutes, 0, inf)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InvalidInput(f"{self.folder} is a file, expected a folder.", setting="folder")
+        if self.start is not None and not self.start.is_file():
+            raise FileProblem(f"{self.start}: no such file.", setting="start", advice="Check the path.")
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise InvalidInput(f"{self.device!r}, expected a torch device.", setting="device") from error
+
 
 @dataclass(frozen=True)
 class ImageTraining:
@@ -68,6 +84,11 @@ class ImageTraining:
     """Objects of each category in the pool."""
     views: int = 32
     """Pictures of each object."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("batch", "instances", "views"):
+            check_range(name, getattr(self, name), 1, 10**6)
 
 
 VOLUME_TRAINER = TrainerSettings(minutes=20.0, learning_rate=1e-3, decay_samples=800_000, warmup_samples=20_000)
@@ -86,6 +107,11 @@ class VolumeTraining:
     """Objects per step."""
     instances: int = 200
     """Objects of each category in the pool."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("batch", "instances"):
+            check_range(name, getattr(self, name), 1, 10**6)
 
 
 def train_image(settings: ImageTraining) -> Path:
