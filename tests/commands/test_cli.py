@@ -311,7 +311,7 @@ def test_a_picture_goes_to_a_3d_prior_that_can_start_from_one(run, tmp_path, mon
     assert isinstance(config.prior3d, ShapE) and config.prior3d.image == tmp_path / "fox.png"
     code, _, err = run("generate", "a red mug", "--image", "fox.png")
     assert code == 2 and err.startswith("error: --image: BundledCloudPrior does not start from a picture.")
-    assert "--prior3d" in err and is_one_error(err)
+    assert "prior3d:shap-e" in err and is_one_error(err)
 
 
 def test_memory_is_fitted_by_the_2d_prior(run):
@@ -409,7 +409,11 @@ def test_a_folder_without_write_permission_is_refused_before_any_work(run, quick
 def test_a_signal_ends_the_run_after_its_step_and_tells_how_to_go_on(run, quick_steps, tmp_path, number):
     quick_steps(watch=lambda step: os.kill(os.getpid(), number) if step.index == 1 else None)
     code, out, err = run("generate", "a red mug", "--out", tmp_path / "run")
-    assert code == 128 + number and out == "" and "Press Ctrl-C again to quit now." in err
+    assert (
+        code == 128 + number
+        and out == ""
+        and f"{'Press Ctrl-C' if number == signal.SIGINT else 'Send the signal'} again to quit now." in err
+    )
     assert f"Stopped. {tmp_path / 'run'} holds step 1. To continue:\n  dreamsplat generate --resume" in err
     assert len(load(tmp_path / "run" / "asset.ply")) == 30
     assert (tmp_path / "run" / "checkpoints" / "step-0000001.safetensors").exists()

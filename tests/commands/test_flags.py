@@ -41,7 +41,7 @@ class Paint:
         (["w", "--colour", "green"], "--colour: 'green', expected one of red, blue."),
         (["w", "--colour", "red", "--size", "3"], "--size: expected FLOAT FLOAT."),
         (["w", "--colour", "red", "--size", "3", "wide"], "--size: expected FLOAT FLOAT."),
-        (["w", "--colour", "red", "x", "y"], "unknown: x, y."),
+        (["w", "--colour", "red", "x", "y"], "unknown: x, y. Put a text of several words in quotes."),
         (["w", "--colour", "red", "--caots", "3"], "unknown: --caots, 3. Perhaps you meant --coats."),
     ],
 )

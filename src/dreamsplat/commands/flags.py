@@ -89,7 +89,8 @@ def _in_words(event: tyro_errors.ParseErrorEvent) -> str:
             loose = not any(token.startswith("-") or ":" in token for token in tokens)
             return f"unknown: {', '.join(tokens)}." + (" Put a text of several words in quotes." if loose else "")
         case tyro_errors.InvalidChoice(argument=argument, value=value, choices=choices):
-            return f"{_name(argument)}: '{value}', expected one of {', '.join(sorted(choices))}."
+            ordered = sorted(choices) if "None" in choices else choices  # Those of a union come in any order.
+            return f"{_name(argument)}: '{value}', expected one of {', '.join(ordered)}."
         case tyro_errors.BadValue(argument=argument):
             return f"{_name(argument)}: expected {argument.lowered.metavar}."
         case tyro_errors.InstantiationFailure(message=message, argument=argument) if argument is not None:
