@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -174,7 +175,7 @@ def _meet_without_end(_: None) -> None:
     for step in itertools.count():
         processes.average_weights(model, stop=False)
         if step == 3:
-            print("ready", flush=True)
+            os.write(1, b"ready\n")  # At once: two processes write to one pipe.
 
 
 def test_processes_end_with_the_one_that_started_them() -> None:
@@ -182,9 +183,12 @@ def test_processes_end_with_the_one_that_started_them() -> None:
     program = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     program += f"sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_training as t; "
     program += "t.processes.run_in_processes(2, t._meet_without_end, None)"
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    assert parent.stdout is not None
-    assert [parent.stdout.readline() for _ in range(2)] == [b"ready\n"] * 2
-    parent.terminate()
-    # The pipe is open for as long as any process lives.
-    assert parent.communicate(timeout=30) == (b"", None)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout is not None
+            assert [parent.stdout.readline() for _ in range(2)] == [b"ready\n"] * 2
+            parent.terminate()
+            # The pipe is open for as long as any process lives.
+            assert parent.communicate(timeout=30) == (b"", None)
+        finally:
+            parent.kill()
