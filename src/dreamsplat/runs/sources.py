@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dreamsplat import codec
+from dreamsplat.hub.digests import file_sha256
 
 if TYPE_CHECKING:
     from dreamsplat.config import DreamConfig
@@ -31,7 +31,7 @@ def sources_of(config: DreamConfig, lifted: bool = True) -> Sources:
     for setting, path in codec.paths(config).items():
         part, _, below = setting.partition(".")
         if path.is_file() and (lifted or part != "prior3d"):
-            found.setdefault(part, {})[below or part] = _sha256(path)
+            found.setdefault(part, {})[below or part] = file_sha256(path)
     return found
 
 
@@ -44,8 +44,3 @@ def with_absolute_paths(settings: _Settings) -> _Settings:
     old = {field.name: getattr(settings, field.name) for field in fields(settings)}
     changed = {name: new for name, value in old.items() if (new := with_absolute_paths(value)) is not value}
     return replace(settings, **changed) if changed else settings
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
