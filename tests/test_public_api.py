@@ -14,7 +14,7 @@ import pytest
 import dreamsplat
 
 PUBLIC = {
-    "PRESETS", "Cameras", "DreamConfig", "Gaussians", "PointCloud", "Rendering", "Step", "Views",
+    "PRESETS", "AbstractAsset", "Cameras", "DreamConfig", "Gaussians", "PointCloud", "Rendering", "Step", "Views",
     "dream", "dream_steps", "load", "make_views", "orbit", "render", "save",
     "DeviceUnavailable", "Diverged", "DreamsplatError", "FileProblem", "InvalidInput", "MissingDependency",
     "UnknownWord",

@@ -13,10 +13,11 @@ from .formats import load, save
 from .method.cameras import make_views, orbit
 from .presets import PRESETS
 from .render import render
-from .types import Cameras, Gaussians, PointCloud, Rendering, Step, Views
+from .types import AbstractAsset, Cameras, Gaussians, PointCloud, Rendering, Step, Views
 
 __all__ = [
     "PRESETS",
+    "AbstractAsset",
     "Cameras",
     "DeviceUnavailable",
     "Diverged",

@@ -20,23 +20,23 @@ from dreamsplat.method.divergence import check_finite, check_visible
 from dreamsplat.method.noise_levels import sigma_of_time
 from dreamsplat.method.state import Optimisation
 from dreamsplat.priors2d import AbstractImagePrior
-from dreamsplat.types import Asset, PointCloud, Rendering, Step
+from dreamsplat.types import AbstractAsset, PointCloud, Rendering, Step
 
 
-def dream(config: DreamConfig) -> Asset:
+def dream(config: DreamConfig) -> AbstractAsset:
     """Run the whole method and return the asset; `dream_steps` shows it on the way."""
     *_, last = dream_steps(config)
     return last.asset
 
 
-def dream_steps(config: DreamConfig, state: dict[str, Tensor] | None = None) -> Iterator[Step]:
+def dream_steps(config: DreamConfig, snapshot: dict[str, Tensor] | None = None) -> Iterator[Step]:
     """Run the method, yielding a `Step` after each stage and each optimisation step.
 
     The run advances only as the caller iterates: stop asking to pause, close the generator to cancel.
 
     Args:
         config: The run.
-        state: A `Step.snapshot` of the same run, to continue after that step, bit for bit; None starts from the text.
+        snapshot: A `Step.snapshot` of the same run, to continue from it bit for bit; None starts from the text.
 
     Raises:
         Diverged: if numbers overflow, or the object vanishes or grows without bound.
@@ -45,63 +45,65 @@ def dream_steps(config: DreamConfig, state: dict[str, Tensor] | None = None) -> 
         FileProblem: if weights are missing or broken.
         MissingDependency: if a prior needs a package that is not installed.
     """
-    if state is None:  # A run that is continued was checked when it started; its start file may be gone by now.
+    if snapshot is None:  # A run that is continued was checked when it started; its start file may be gone by now.
         config.check()
     device = resolve_device(config.device)
-    prior3d = config.prior3d.load(device) if state is None else None
+    prior3d = config.prior3d.load(device) if snapshot is None else None
     prior2d = config.prior2d.load(device)
     prior2d.prepare(every_prompt(config.prompt, config.negative_prompt))
-    run = Optimisation(config, device, config.loss.start(prior2d))
-    if state is not None:
-        run.restore(state)
+    state = Optimisation(config, device, config.loss.start(prior2d))
+    if snapshot is not None:
+        state.restore(snapshot)
 
     if prior3d is not None:
         # 1. Text -> coarse, consistent, coloured points (section 3.2).
-        cloud = prior3d.sample(config.prompt, run.generator)
+        cloud = prior3d.sample(config.prompt, state.generator)
         del prior3d  # its memory is needed
 
         # 2. Noisy point growing and colour perturbation, then the first Gaussians (section 3.2, eq. 4 and 5).
-        run.representation = config.representation.start(cloud, run.generator)
-        yield _step("lift", run, run.representation.metrics(), cloud=config.representation.in_world(cloud))
+        state.representation = config.representation.start(cloud, state.generator)
+        yield _step("lift", state, state.representation.metrics(), cloud=config.representation.in_world(cloud))
 
     # 3. Optimisation by score distillation (section 3.3).
-    while run.step < config.steps:
-        image, metrics = run.within_memory(lambda: _distil(run, prior2d, config))
-        yield _step("distil", run, metrics, rendering=image.detach())
+    while state.step < config.steps:
+        image, metrics = state.within_memory(lambda: _distil(state, prior2d, config))
+        yield _step("distil", state, metrics, rendering=image.detach())
 
 
-def _distil(run: Optimisation, prior2d: AbstractImagePrior, config: DreamConfig) -> tuple[Rendering, dict[str, float]]:
+def _distil(
+    state: Optimisation, prior2d: AbstractImagePrior, config: DreamConfig
+) -> tuple[Rendering, dict[str, float]]:
     """One optimisation step: the renderings before it, and its metrics."""
     # What is optimised, seen from random cameras.
-    views = sample_views(config.cameras, run.views, config.render_size, run.generator).to(run.device)
-    image = run.representation.render(views.cameras, draw_background(config.background, run.generator))
-    z = prior2d.encode(image, run.step / config.steps, run.generator)
+    views = sample_views(config.cameras, state.views, config.render_size, state.generator).to(state.device)
+    image = state.representation.render(views.cameras, draw_background(config.background, state.generator))
+    z = prior2d.encode(image, state.step / config.steps, state.generator)
 
     # One noise level and one network evaluation per view: never the whole chain, however clean the image is.
-    sigma = sigma_of_time(config.times.draw(run.step, config.steps, run.views, run.generator)).to(run.device)
+    sigma = sigma_of_time(config.times.draw(state.step, config.steps, state.views, state.generator)).to(state.device)
     negative = config.negative_prompt if config.loss.needs_negative or config.view_text == "perp-neg" else None
     conditions = describe(prior2d, views, config.prompt, negative, config.view_text)
-    gradient = config.loss.grad(prior2d, z.detach(), sigma, conditions, run.generator, run.learned)  # eq. 1
-    check_finite({"the gradient of the loss": gradient}, run.step)
-    gradient = config.clip.apply(gradient, run.step)
+    gradient = config.loss.grad(prior2d, z.detach(), sigma, conditions, state.generator, state.learned)  # eq. 1
+    check_finite({"the gradient of the loss": gradient}, state.step)
+    gradient = config.clip.apply(gradient, state.step)
 
     # The gradient goes through the picture into what is optimised (eq. 1), which then adds and removes detail.
-    z.backward(gradient / run.views)
-    run.representation.update()
-    run.representation.check(run.step)
-    check_visible(image, run.step)
-    run.representation.adapt(run.step, run.generator)
-    run.step += 1
-    numbers = {"gradient_norm": float(gradient.norm()), "sigma": float(sigma.mean()), "views": run.views}
-    return image, numbers | run.representation.metrics()
+    z.backward(gradient / state.views)
+    state.representation.update()
+    state.representation.check(state.step)
+    check_visible(image, state.step)
+    state.representation.adapt(state.step, state.generator)
+    state.step += 1
+    numbers = {"gradient_norm": float(gradient.norm()), "sigma": float(sigma.mean()), "views": state.views}
+    return image, numbers | state.representation.metrics()
 
 
 def _step(
     stage: Literal["lift", "distil"],
-    run: Optimisation,
+    state: Optimisation,
     metrics: dict[str, float],
     cloud: PointCloud | None = None,
     rendering: Rendering | None = None,
 ) -> Step:
-    asset, steps = run.representation.asset(), run.config.steps
-    return Step(stage, run.step, steps, asset, cloud, rendering, metrics, run.snapshot())
+    asset, steps = state.representation.asset(), state.config.steps
+    return Step(stage, state.step, steps, asset, cloud, rendering, metrics, state.snapshot())

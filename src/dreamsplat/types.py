@@ -16,6 +16,7 @@ equals only itself; to compare two, compare their tensors, for example by `torch
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -105,8 +106,21 @@ class PointCloud(_TensorValue):
         return f"PointCloud: {len(self):,} points, {_extent(self.xyz)}"
 
 
+class AbstractAsset(_TensorValue, ABC):
+    """What a run makes: a frozen dataclass of tensors. `dreamsplat.assets.render_asset` shows it."""
+
+    @property
+    @abstractmethod
+    def size(self) -> str:
+        """How large it is, in words: "4,096 Gaussians"."""
+
+    @abstractmethod
+    def gaussians(self) -> Gaussians:
+        """The Gaussians that viewers and files get; for other kinds of assets making them may take seconds."""
+
+
 @dataclass(frozen=True, eq=False)
-class Gaussians(_TensorValue):
+class Gaussians(AbstractAsset):
     """A set of 3D Gaussians in physical units (never logits or logarithms). Kerbl et al. 2023, section 4."""
 
     means: Tensor
@@ -132,6 +146,15 @@ class Gaussians(_TensorValue):
     def __len__(self) -> int:
         """The number of Gaussians N."""
         return self.means.shape[0]
+
+    @property
+    def size(self) -> str:
+        """See `AbstractAsset.size`."""
+        return f"{len(self):,} Gaussians"
+
+    def gaussians(self) -> Gaussians:
+        """Itself."""
+        return self
 
     @property
     def sh_degree(self) -> int:
@@ -212,10 +235,6 @@ class Rendering(_TensorValue):
     """[C, N] half of a Gaussian's longest visible extent on screen, px; 0 where it is culled. No gradient."""
 
 
-Asset = Gaussians
-"""What a run makes, viewers show and files hold."""
-
-
 @dataclass(frozen=True, eq=False)
 class Step:
     """What `dream_steps` yields after each stage and each optimisation step."""
@@ -226,7 +245,7 @@ class Step:
     """Optimisation steps done so far, 0 to `total`."""
     total: int
     """Optimisation steps of the whole run."""
-    asset: Asset
+    asset: AbstractAsset
     """The asset now; detached."""
     cloud: PointCloud | None
     """The 3D prior's point cloud before growing, world units; at the "lift" stage only."""
@@ -239,5 +258,14 @@ class Step:
 
     @property
     def gaussians(self) -> Gaussians:
-        """The asset of a run that optimises Gaussians."""
+        """The asset of a run that optimises Gaussians.
+
+        Raises:
+            InvalidInput: if it is of another kind; `asset.gaussians()` turns it into Gaussians.
+        """
+        if not isinstance(self.asset, Gaussians):
+            raise InvalidInput(
+                f"Step.gaussians: the run makes a {type(self.asset).__name__}, expected Gaussians.",
+                advice="Use `Step.asset`, or `Step.asset.gaussians()` to turn it into Gaussians.",
+            )
         return self.asset

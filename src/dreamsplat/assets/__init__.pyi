@@ -1,4 +1,4 @@
-from .draw import BACKDROP, Frames, draw, draw_points
+from .draw import BACKDROP, Frames, draw, draw_points, render_asset
 from .frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated, turned
 from .gaussians import (
     FAINT,
@@ -42,6 +42,7 @@ __all__ = [
     "prune",
     "prune_to_size",
     "recoloured",
+    "render_asset",
     "rotated",
     "rows",
     "scaled",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import singledispatch
 
 import torch
 from torch import Tensor
 
+from dreamsplat.errors import InvalidInput
 from dreamsplat.method.lift import to_gaussians
 from dreamsplat.render import render
-from dreamsplat.types import Cameras, Gaussians, PointCloud
+from dreamsplat.types import AbstractAsset, Cameras, Gaussians, PointCloud, Rendering
 
 BACKDROP = (0.86, 0.86, 0.86)
 """Background of preview and turntable: light, and still darker than a white object."""
@@ -18,11 +20,33 @@ BACKDROP = (0.86, 0.86, 0.86)
 _CAMERAS, _PIXELS = 8, 1 << 21  # Most rendered at a time, so that memory does not grow with the number of cameras.
 
 
+@singledispatch
+def render_asset(
+    asset: AbstractAsset,
+    cameras: Cameras,  # C, on the asset's device
+    background: tuple[float, float, float],
+) -> Rendering:
+    """Render an asset; `render_asset.register` adds a kind.
+
+    Raises:
+        InvalidInput: for a kind that was not added.
+    """
+    raise InvalidInput(
+        f"{type(asset).__name__}: nothing renders this kind of asset.",
+        advice="Add a function by `dreamsplat.assets.render_asset.register`.",
+    )
+
+
+@render_asset.register
+def _(asset: Gaussians, cameras: Cameras, background: tuple[float, float, float]) -> Rendering:
+    return render(asset, cameras, background=background)
+
+
 @dataclass(frozen=True, eq=False)
 class Frames:
     """The pictures [H, W, 3] of a film, on the CPU, without gradients; only a few exist at a time."""
 
-    gaussians: Gaussians
+    asset: AbstractAsset
     """What they show."""
     cameras: Cameras
     """The C cameras that they are seen from, in order."""
@@ -41,14 +65,14 @@ class Frames:
 
     def _drawn(self, index: Tensor) -> Tensor:
         """The pictures [M, H, W, 3] of some cameras."""
-        some = self.cameras.rows(index).to(self.gaussians.means)
+        some = self.cameras.rows(index).to(next(iter(self.asset.tensors().values())))
         with torch.no_grad():
-            return render(self.gaussians, some, background=self.background).rgb.cpu()
+            return render_asset(self.asset, some, self.background).rgb.cpu()
 
 
-def draw(gaussians: Gaussians, cameras: Cameras, background: tuple[float, float, float] = BACKDROP) -> Tensor:
+def draw(asset: AbstractAsset, cameras: Cameras, background: tuple[float, float, float] = BACKDROP) -> Tensor:
     """All pictures [C, H, W, 3] at once, on the CPU and without gradients."""
-    return torch.stack([*Frames(gaussians, cameras, background)])
+    return torch.stack([*Frames(asset, cameras, background)])
 
 
 def draw_points(cloud: PointCloud, cameras: Cameras) -> Tensor:

@@ -38,7 +38,7 @@ def _live_bar(console: Console) -> Iterator[_Show]:
         def show(event: Event) -> None:
             if isinstance(event, Stepped):
                 counted = f"step {event.step}/{event.total}" if event.result.stage == "distil" else ""
-                numbers = _joined(counted, pace.in_words(event), _size(event))
+                numbers = _joined(counted, pace.in_words(event), event.result.asset.size)
                 description = _STAGES[event.result.stage]
                 bar.update(task, description=description, total=event.total, completed=event.step, numbers=numbers)
 
@@ -53,7 +53,10 @@ def _plain_lines(console: Console) -> _Show:
         nonlocal last
         if not isinstance(event, Stepped):
             return
-        told, stage = _joined(pace.in_words(event), pace.left_in_words(event), _size(event)), event.result.stage
+        told, stage = (
+            _joined(pace.in_words(event), pace.left_in_words(event), event.result.asset.size),
+            event.result.stage,
+        )
         if stage == "distil" and event.step < event.total and event.seconds - last < LINE_SECONDS:
             return
         last = event.seconds
@@ -81,11 +84,6 @@ class _Pace:
 
     def left_in_words(self, event: Stepped) -> str:
         return f"{(event.total - event.step) / self._per_second:.0f} s left" if self._per_second else ""
-
-
-def _size(event: Stepped) -> str:
-    count = event.result.metrics.get("gaussians")
-    return "" if count is None else f"{count:,.0f} Gaussians"
 
 
 def _joined(*parts: str) -> str:

@@ -17,7 +17,7 @@ from dreamsplat import registry
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import read_start
 from dreamsplat.formats import compressed_ply, glb, html, ply, sog, splat, spz
-from dreamsplat.types import Gaussians
+from dreamsplat.types import AbstractAsset, Gaussians
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,12 @@ FORMATS: Mapping[str, Format] = registry.members("formats")
 """Ending of a file's name, in lower case and with its dot -> format. The longest that matches is used."""
 
 
-def save(gaussians: Gaussians, path: str | PathLike[str]) -> None:
-    """Write Gaussians to a file; an existing file of that name is replaced in one step.
+def save(asset: AbstractAsset, path: str | PathLike[str]) -> None:
+    """Write an asset's Gaussians to a file; an existing file of that name is replaced in one step.
 
     Args:
-        gaussians: finite values, scales > 0, opacities in [0, 1], quaternions of any non-zero length; any device.
+        asset: its Gaussians have finite values, scales > 0, opacities in [0, 1] and quaternions of any non-zero length;
+            any device.
         path: its suffix chooses the format, see `FORMATS`.
 
     Raises:
@@ -61,6 +62,7 @@ def save(gaussians: Gaussians, path: str | PathLike[str]) -> None:
     """
     path = Path(path)
     chosen = _format_of(path, "saved")
+    gaussians = asset.gaussians()
     _check_values(gaussians)
     chosen.write(gaussians.detach(), path)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dreamsplat.config import DreamConfig
     from dreamsplat.guidance import LossState
     from dreamsplat.representations import AbstractRepresentation
-    from dreamsplat.types import Asset
+    from dreamsplat.types import AbstractAsset
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -34,6 +34,8 @@ class Optimisation:
     """Optimisation steps done."""
     views: int
     """Cameras per step: as many as the config asks for, or half of them once memory ran out."""
+    newest: dict[str, Tensor]
+    """The newest snapshot, taken or restored."""
 
     def __init__(self, config: DreamConfig, device: torch.device, learned: LossState) -> None:
         """Before the lift."""
@@ -49,10 +51,12 @@ class Optimisation:
         }
         named = {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
         counts = {"step": torch.tensor(self.step), "views": torch.tensor(self.views)}
-        return named | counts | {"generator": self.generator.get_state()}
+        self.newest = named | counts | {"generator": self.generator.get_state()}
+        return self.newest
 
     def restore(self, snapshot: dict[str, Tensor]) -> None:
         """Return to a snapshot of the same run, from any device."""
+        self.newest = snapshot
         # Scalars are counters, which belong on the CPU.
         here = {name: tensor.to(self.device) if tensor.dim() else tensor.cpu() for name, tensor in snapshot.items()}
         self.representation = self.config.representation.restore(group_of(here, "representation"))
@@ -63,12 +67,11 @@ class Optimisation:
         self.generator.set_state(snapshot["generator"].cpu())
 
     def within_memory(self, take_step: Callable[[], _Result]) -> _Result:
-        """What `take_step()` returns; if memory runs out, the step is undone and repeated with half the views.
+        """What `take_step()` returns; if memory runs out, it is repeated from the newest snapshot with half the views.
 
         Raises:
             DeviceUnavailable: if that does not fit either, or the views were halved before.
         """
-        before = self.snapshot()
         try:
             return take_step()
         except torch.OutOfMemoryError:
@@ -78,7 +81,7 @@ class Optimisation:
                     advice="Lower `views` or `render_size`, or set `device` to cpu.",
                 ) from None
         # Outside the handler, where the exception no longer holds the tensors of the step.
-        self.restore(before)
+        self.restore(self.newest)
         self.views = (self.views + 1) // 2
         torch.cuda.empty_cache()
         _log.warning(
@@ -93,6 +96,6 @@ def group_of(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def asset_in(snapshot: dict[str, Tensor], config: DreamConfig) -> Asset:
+def asset_in(snapshot: dict[str, Tensor], config: DreamConfig) -> AbstractAsset:
     """What a snapshot of a run shows."""
     return config.representation.restore(group_of(snapshot, "representation")).asset()

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from dreamsplat.types import Asset, Cameras, PointCloud, Rendering
+    from dreamsplat.types import AbstractAsset, Cameras, PointCloud, Rendering
 
 
 class AbstractRepresentationSpec(ABC):
@@ -60,7 +60,7 @@ class AbstractRepresentation(ABC):
         """Change what is optimised after a step: densify, refine a grid, or nothing."""
 
     @abstractmethod
-    def asset(self) -> Asset:
+    def asset(self) -> AbstractAsset:
         """What it shows now, as a value: detached, unchanged by later steps."""
 
     @abstractmethod

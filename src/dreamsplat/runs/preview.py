@@ -16,7 +16,7 @@ from dreamsplat.formats.png import write_png
 from dreamsplat.formats.video import write_turntable
 from dreamsplat.method.cameras import orbit
 from dreamsplat.runs.folder import FILM, FIRST_ROWS, PREVIEW, Pictures
-from dreamsplat.types import Asset, Cameras, PointCloud
+from dreamsplat.types import AbstractAsset, Cameras, PointCloud
 
 VIEWS = 6
 """Pictures in a row of the preview, evenly around the object."""
@@ -36,9 +36,9 @@ class Preview:
         """Take the first rows that an earlier part of the run left."""
         self.rows = _read_rows(self.folder / FIRST_ROWS)
 
-    def begin(self, asset: Asset, cloud: PointCloud | None) -> None:
+    def begin(self, asset: AbstractAsset, cloud: PointCloud | None) -> None:
         """Draw and keep the first rows: the cloud, if there is one, and the asset that the run begins with."""
-        rows = [(f"initial\n{len(asset):,} Gaussians", draw(asset, self._cameras()))]
+        rows = [(f"initial\n{asset.size}", draw(asset, self._cameras()))]
         if cloud is not None:
             rows.insert(0, (f"3D prior\n{len(cloud):,} points", draw_points(cloud, self._cameras())))
         stored = {label: (255 * images.clamp(0, 1)).round().byte() for label, images in rows}
@@ -47,15 +47,15 @@ class Preview:
         # As they are read back, so that a resumed run draws the same preview.
         self.rows = [(label, images / 255) for label, images in stored.items()]
 
-    def write(self, asset: Asset, word: str, step: int, total: int) -> Path:
+    def write(self, asset: AbstractAsset, word: str, step: int, total: int) -> Path:
         """Write the contact sheet, its last row labelled with a word such as "now"; returns its path."""
-        label = f"{word}\nstep {step} of {total}\n{len(asset):,} Gaussians"
+        label = f"{word}\nstep {step} of {total}\n{asset.size}"
         rows = [*self.rows, (label, draw(asset, self._cameras()))]
         azimuths = [f"{degrees}\N{DEGREE SIGN}" for degrees in range(0, 360, 360 // VIEWS)]
         write_png(contact_sheet(rows, azimuths), self.folder / PREVIEW)
         return self.folder / PREVIEW
 
-    def write_film(self, asset: Asset) -> Path:
+    def write_film(self, asset: AbstractAsset) -> Path:
         """Write the turntable; returns its path."""
         views = orbit(self.pictures.film_frames, size=self.pictures.film_px)
         return write_turntable(Frames(asset, views.cameras), self.folder / FILM)

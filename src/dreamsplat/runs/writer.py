@@ -21,7 +21,7 @@ from dreamsplat.runs.folder import Pictures
 from dreamsplat.runs.preview import Preview
 from dreamsplat.runs.record import Record, State
 from dreamsplat.runs.sources import sources_of
-from dreamsplat.types import Asset, Step
+from dreamsplat.types import AbstractAsset, Step
 
 REFRESH_SECONDS = 10.0
 """How often asset and preview are written during a run."""
@@ -40,7 +40,7 @@ class RunWriter:
         self.preview = Preview(path, pictures)
         self.record = Record(config.prompt, "running", 0, config.steps, config.seed, checkpoint_every, 0.0)
         self.latest: Checkpoint | None = None  # after the newest step, on disk or not yet
-        self.asset: Asset | None = None  # after the newest step
+        self.asset: AbstractAsset | None = None  # after the newest step
         self._has_placeholder = self._has_steps = self._has_sources = False
         self._epoch = time.monotonic()
         self._next_refresh = 0.0

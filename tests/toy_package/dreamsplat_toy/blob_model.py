@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dreamsplat import Cameras, Diverged, Gaussians, InvalidInput, Rendering, render
+from dreamsplat import Cameras, Diverged, InvalidInput, Rendering, render
 from dreamsplat.representations import AbstractRepresentation
+from dreamsplat_toy.blob_asset import BlobAsset
 from dreamsplat_toy.blobs import Blobs
 
 
@@ -30,19 +31,10 @@ class BlobModel(AbstractRepresentation):
             raise InvalidInput("the state is of another representation.", setting="representation")
         return cls(spec, tensors["centres"], tensors["colours"])
 
-    def _gaussians(self) -> Gaussians:
-        count, like = len(self.centres), self.centres
-        return Gaussians(
-            means=self.centres,
-            scales=like.new_full((count, 3), self.spec.size),
-            quats=like.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
-            opacities=like.new_full((count,), 0.5),
-            sh=((self.colours - 0.5) / 0.28209479)[:, None],
-        )
-
     def render(self, cameras: Cameras, background: Tensor) -> Rendering:
         """See `AbstractRepresentation.render`."""
-        return render(self._gaussians(), cameras, background=background.to(self.centres.device))
+        blobs = BlobAsset(self.centres, self.colours, self.spec.size)
+        return render(blobs.gaussians(), cameras, background=background.to(self.centres.device))
 
     def update(self) -> None:
         """See `AbstractRepresentation.update`."""
@@ -59,13 +51,13 @@ class BlobModel(AbstractRepresentation):
     def adapt(self, step: int, generator: torch.Generator) -> None:
         """Their number stays."""
 
-    def asset(self) -> Gaussians:
+    def asset(self) -> BlobAsset:
         """See `AbstractRepresentation.asset`."""
-        return self._gaussians().detach()
+        return BlobAsset(self.centres, self.colours, self.spec.size).detach()
 
     def metrics(self) -> dict[str, float]:
         """How many there are."""
-        return {"gaussians": len(self.centres)}
+        return {"blobs": len(self.centres)}
 
     def state_tensors(self) -> dict[str, Tensor]:
         """See `AbstractRepresentation.state_tensors`."""
