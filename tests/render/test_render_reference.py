@@ -140,7 +140,8 @@ def test_compositing_agrees_with_a_loop_over_each_pixel() -> None:
         index=torch.arange(count),
         centres_px=6 * torch.rand(count, 2, generator=generator, dtype=F64),
         depths=torch.rand(count, generator=generator, dtype=F64).sort().values + 1,
-        conics=torch.tensor([[0.4, 0.1, 0.2]], dtype=F64).repeat(count, 1),
+        # The inverse covariance xx = 0.4, xy = 0.1, yy = 0.2.
+        whitening=torch.tensor([[sqrt(0.4), 0.1 / sqrt(0.4), sqrt(0.2 - 0.1**2 / 0.4)]], dtype=F64).repeat(count, 1),
         opacities=torch.rand(count, generator=generator, dtype=F64) * 1.1,  # Some pass the cap, as a test of it.
         colours=torch.rand(count, 3, generator=generator, dtype=F64),
         half_box_px=torch.full((count, 2), 20.0, dtype=F64),

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
 from dreamsplat.maths.harmonics import sh_basis
-from dreamsplat.maths.rotations import covariances
+from dreamsplat.maths.rotations import rotation_from_quats
 from dreamsplat.render.checks import check_values
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
@@ -28,6 +28,8 @@ WIDENING = 0.3
 """Share of tan(fov / 2) by which the frustum is widened before the Jacobian is clamped to it."""
 BLUR_PX2 = 0.3
 """Added to the variances on screen, px^2, so that nothing is thinner than a pixel."""
+LARGEST_PX2 = 1e18
+"""Variance on screen, px^2, from which on float32 would overflow: such a Gaussian is culled."""
 MAX_ALPHA = 0.99
 """Largest alpha of one Gaussian at one pixel; keeps 1 / (1 - alpha) finite."""
 MIN_ALPHA = 1 / 255
@@ -48,8 +50,9 @@ class Splats:
     """[M, 2] (x, y) on screen; the image spans (0, 0) to (W, H)."""
     depths: Tensor
     """[M] camera-space z, world units."""
-    conics: Tensor
-    """[M, 3] inverse of the covariance on screen: xx, xy, yy; 1 / px^2."""
+    whitening: Tensor
+    """[M, 3] a, b, c, 1 / px: a pixel at (dx, dy) from the centre is (a dx + b dy, c dy) standard deviations away from
+    it. The Cholesky factor of the inverse covariance on screen, which itself would round away the width of a needle."""
     opacities: Tensor
     """[M] peak opacity."""
     colours: Tensor
@@ -103,16 +106,19 @@ def project(
     positions = gaussians.means @ rotation.T + translation  # [N, 3] camera frame
     index = ((positions[:, 2] > NEAR) & (gaussians.opacities >= MIN_ALPHA)).nonzero()[:, 0]  # [M]
     positions, opacities = positions[index], gaussians.opacities[index]
-    rotated = rotation @ covariances(gaussians.scales[index], gaussians.quats[index]) @ rotation.T  # [M, 3, 3]
+    axes = rotation @ rotation_from_quats(gaussians.quats[index]) * gaussians.scales[index, None]  # [M, 3, 3]
 
     centres_px = positions[:, :2] / positions[:, 2:] * _focal(intrinsics) + intrinsics[:2, 2] + offsets_px[index]
     jacobian = projection_jacobian(positions, intrinsics, width, height)
-    covariance_px = jacobian @ rotated @ jacobian.mT  # [M, 2, 2]
-    xx, xy, yy = covariance_px[:, 0, 0] + BLUR_PX2, covariance_px[:, 0, 1], covariance_px[:, 1, 1] + BLUR_PX2
-    determinant = xx * yy - xy * xy
-    # Rounding can make the determinant of a needle of thousands of pixels 0 or negative. Culled, with gradient 0.
-    regular = determinant > 0
-    conics = torch.stack([yy, -xy, xx], dim=-1) / torch.where(regular, determinant, 1)[:, None]
+    x, y = (jacobian @ axes).unbind(1)  # [M, 3] each: the covariance on screen is (x, y) (x, y)^T + blur
+    finite = x.square().sum(dim=-1) + y.square().sum(dim=-1) < LARGEST_PX2
+    x, y = torch.where(finite[:, None], x, 0), torch.where(finite[:, None], y, 0)
+    squares = x.square().sum(dim=-1) + y.square().sum(dim=-1)
+    xx, xy, yy = x.square().sum(dim=-1) + BLUR_PX2, (x * y).sum(dim=-1), y.square().sum(dim=-1) + BLUR_PX2
+    # xx yy - xy^2 would cancel for needles; by the identity of Cauchy and Binet it is a sum of squares.
+    determinant = torch.linalg.cross(x, y).square().sum(dim=-1) + BLUR_PX2 * squares + BLUR_PX2**2
+    a = (yy / determinant).sqrt()
+    whitening = torch.stack([a, -xy / yy * a, yy.rsqrt()], dim=-1)
 
     with torch.no_grad():
         # alpha = o exp(-power) >= 1/255 where power <= ln(255 o), an ellipse of this many standard deviations.
@@ -120,10 +126,10 @@ def project(
         half_box_px = reach[:, None] * torch.stack([xx, yy], dim=-1).sqrt()
         largest_variance = (xx + yy) / 2 + torch.sqrt(((xx - yy) / 2) ** 2 + xy**2)
         size_px = centres_px.new_tensor([width, height])
-        shows = regular & ((centres_px + half_box_px > 0) & (centres_px - half_box_px < size_px)).all(dim=-1)
+        shows = finite & ((centres_px + half_box_px > 0) & (centres_px - half_box_px < size_px)).all(dim=-1)
     colours = view_colours(gaussians.means[index], gaussians.sh[index], world_to_camera)
     splats = Splats(
-        index, centres_px, positions[:, 2], conics, opacities, colours, half_box_px, reach * largest_variance.sqrt()
+        index, centres_px, positions[:, 2], whitening, opacities, colours, half_box_px, reach * largest_variance.sqrt()
     )
     return splats.take(shows)
 
@@ -200,10 +206,10 @@ def composite_pixels(
 ) -> Tensor:
     """Colour over the background, alpha and depth [B, 5] at B pixels. Kerbl et al. 2023, eq. 3."""
     dx, dy = (pixels[:, None, :] - splats.centres_px).unbind(-1)  # [B, M] each
-    xx, xy, yy = splats.conics.unbind(-1)
-    power = 0.5 * (xx * dx * dx + yy * dy * dy) + xy * dx * dy
+    a, b, c = splats.whitening.unbind(-1)
+    power = 0.5 * ((a * dx + b * dy).square() + (c * dy).square())
     alpha = (splats.opacities * torch.exp(-power)).clamp(max=MAX_ALPHA)
-    alpha = torch.where((power >= 0) & (alpha >= MIN_ALPHA), alpha, 0)
+    alpha = torch.where(alpha >= MIN_ALPHA, alpha, 0)
 
     # Transmittance before each Gaussian and, in the last column, behind all of them.
     transmittance = torch.cat([dx.new_ones(len(dx), 1), torch.cumprod(1 - alpha, dim=1)], dim=1)  # [B, M + 1]

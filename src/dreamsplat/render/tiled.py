@@ -125,8 +125,8 @@ def _composite(views: list[Splats], width: int, height: int) -> Tensor:
 
 
 def _features(splats: Splats) -> Tensor:
-    """[M, 10]: centre, conic, opacity, colour, depth."""
-    columns = (splats.centres_px, splats.conics, splats.opacities[:, None], splats.colours, splats.depths[:, None])
+    """[M, 10]: centre, whitening, opacity, colour, depth."""
+    columns = (splats.centres_px, splats.whitening, splats.opacities[:, None], splats.colours, splats.depths[:, None])
     return torch.cat(columns, dim=1)
 
 
@@ -172,11 +172,11 @@ def _blend_slice(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What L Gaussians add [G, 256, 4], and transmittance and live behind them. Kerbl et al. 2023, eq. 3."""
     near = features.index_select(0, splats.flatten()).unflatten(0, splats.shape)  # [G, L, 10]
-    x, y, xx, xy, yy, opacities = near[:, None, None, :, :6].unbind(-1)  # [G, 1, 1, L] each
+    x, y, a, b, c, opacities = near[:, None, None, :, :6].unbind(-1)  # [G, 1, 1, L] each
     dx, dy = pixels[:, 0, None, :, None] - x, pixels[:, 1, :, None, None] - y  # [G, 1, 16, L], [G, 16, 1, L]
-    power = 0.5 * (xx * dx * dx) + 0.5 * (yy * dy * dy) + (xy * dx) * dy  # [G, 16, 16, L]
+    power = 0.5 * ((a * dx + b * dy).square() + (c * dy).square())  # [G, 16, 16, L]
     alpha = (opacities * torch.exp(-power)).clamp(max=MAX_ALPHA)
-    alpha = torch.where((power >= 0) & (alpha >= MIN_ALPHA), alpha, 0)
+    alpha = torch.where(alpha >= MIN_ALPHA, alpha, 0)
 
     # Transmittance in front of each Gaussian and, in the last column, behind all of them: reference.composite_pixels.
     after = transmittance[..., None] * torch.cumprod(1 - alpha, dim=-1)
