@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_render_cpu import INPUTS, OUTPUTS, RELATIVE_ERROR, Case, orbit, relative_error, run
+from rendering import INPUTS, RELATIVE_ERROR, Case, orbit, outputs_and_gradients, relative_error
 from torch import Tensor
 
 from dreamsplat.render import cpu, reference
@@ -62,7 +62,7 @@ SCENES = st.builds(
 def test_random_scenes_agree_with_the_specification(drawn: Drawn) -> None:
     """Where a cut falls between two roundings (alpha at 1/255, equal depths), the specification in float32 errs too."""
     right, rounded, found = (
-        run(drawn.case(), render, dtype)
+        outputs_and_gradients(render, *(part.to(dtype) for part in drawn.case()))
         for render, dtype in (
             (reference.render, torch.float64),
             (reference.render, torch.float32),
@@ -89,10 +89,10 @@ def test_gradients_are_those_of_central_differences_in_float64(name: str) -> Non
     """The compiled gradients in float32 against differences of the specification in float64."""
     gaussians, cameras = smooth_scene()
     cameras = cameras.to(torch.float64)
-    generator = torch.Generator().manual_seed(1)  # the draws of `run`, in its order
+    generator = torch.Generator().manual_seed(1)  # the draws of `outputs_and_gradients`, in its order
     weights = torch.randn(2, 7, 9, 5, generator=generator).double()
     background = torch.rand(2, 3, generator=generator).double()
-    offsets = torch.rand(2, 5, 2, generator=generator).double()
+    offsets = (torch.rand(2, 5, 2, generator=generator) - 0.5).double()
     values = dict(zip(INPUTS, [*(v.double() for v in vars(gaussians).values()), background, offsets], strict=True))
 
     def loss(changed: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def test_gradients_are_those_of_central_differences_in_float64(name: str) -> Non
         planes = [image.rgb, image.alpha[..., None], image.depth[..., None]]
         return (torch.cat(planes, dim=-1) * weights).sum()
 
-    found = run(smooth_scene(), use=OUTPUTS)[name].double()
+    found = outputs_and_gradients(cpu.render, *smooth_scene())[name].double()
     value, step = values[name], 1e-5
     differences = torch.zeros_like(value)
     for i in range(value.numel()):

@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 import torch
-from test_render_tiled import INPUTS, OUTPUTS, cameras, run, scene
+from rendering import INPUTS, OUTPUTS
+from rendering import exact_cameras as cameras
+from rendering import exact_scene as scene
+from rendering import outputs_and_gradients as run
 from torch import Tensor
 
 from dreamsplat.errors import InvalidInput

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from rendering import exact_cameras as cameras
+from rendering import exact_scene as scene
+from rendering import outputs_and_gradients as run
 from torch import Tensor
 
 from dreamsplat.errors import InvalidInput
-from dreamsplat.method.cameras import make_views
-from dreamsplat.render import reference, selftest, tiled
-from dreamsplat.types import Cameras, Gaussians, Rendering
-
-INPUTS = ("means", "scales", "quats", "opacities", "sh", "background", "screen_offsets")
-OUTPUTS = ("rgb", "alpha", "depth")
-
-scene = partial(selftest.scene, dtype=torch.float64)
-
-
-def cameras(count: int = 2, size: tuple[int, int] = (37, 21), distance: float = 3.0) -> Cameras:
-    step, same = torch.arange(count, dtype=torch.float64), torch.ones(count, dtype=torch.float64)
-    return make_views(20 + 70 * step, 10 + 25 * step, distance * same, 50 * same, width=size[0], height=size[1]).cameras
-
-
-def run(render: Callable[..., Rendering], gaussians: Gaussians, views: Cameras) -> dict[str, Tensor]:
-    """Images, radii, and the gradients of a random weighting of the images."""
-    generator = torch.Generator().manual_seed(3)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, dtype=torch.float64).to(gaussians.means.dtype)
-
-    inputs: dict[str, Tensor] = vars(gaussians) | {
-        "background": draw(len(views), 3), "screen_offsets": draw(len(views), len(gaussians), 2) - 0.5,
-    }  # fmt: skip
-    leaves = {name: inputs[name].detach().clone().requires_grad_() for name in INPUTS}
-    image = render(Gaussians(*(leaves[n] for n in INPUTS[:5])), views, leaves["background"], leaves["screen_offsets"])
-    loss = torch.stack([(getattr(image, n) * (draw(*getattr(image, n).shape) - 0.3)).sum() for n in OUTPUTS]).sum()
-    gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    results = {name: getattr(image, name).detach() for name in (*OUTPUTS, "radii_px")}
-    return results | {f"gradient of {name}": g for name, g in zip(leaves, gradients, strict=True)}
+from dreamsplat.render import reference, tiled
+from dreamsplat.types import Cameras, Gaussians
 
 
 def assert_same(gaussians: Gaussians, views: Cameras) -> None:
