@@ -1,13 +1,17 @@
 """A run of the whole method in moments: a ball of points, a 2D prior in closed form. Also a program, to be killed.
 
-python tests/small_run.py FOLDER STEPS        # begins, or goes on with what is there
+python tests/small_run.py FOLDER STEPS          # begins, or goes on with what is there
+python tests/small_run.py FOLDER STEPS CALLS    # and kills itself so many calls of functions after its first checkpoint
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ from dreamsplat.guidance import SDS
 from dreamsplat.method.camera_range import CameraRange
 from dreamsplat.priors3d import AbstractCloudPrior, AbstractCloudPriorSpec
 from dreamsplat.representations import DensifyConfig, LearningRates, Lift, Splats
-from dreamsplat.runs import Event, Failed, Pictures, execute
+from dreamsplat.runs import Event, Failed, Pictures, Saved, execute
 from dreamsplat.types import PointCloud
 
 
@@ -67,6 +71,22 @@ def go_on(path: Path, config: DreamConfig = CONFIG, **settings: Any) -> list[Eve
     return happened
 
 
+def kill_after(calls: int) -> None:
+    """Kill this process by SIGKILL once so many more functions have been called, wherever that is."""
+    left = count(calls, -1)
+
+    def note(*_: object) -> None:
+        if next(left) <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(note)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    go_on(Path(sys.argv[1]), replace(CONFIG, steps=int(sys.argv[2])))
+    folder, steps, *calls = sys.argv[1:]
+    for event in events(Path(folder), replace(CONFIG, steps=int(steps))):
+        if calls and isinstance(event, Saved) and any("step-" in path.name for path in event.paths):
+            kill_after(int(calls.pop()))
+        elif isinstance(event, Failed):
+            raise event.error

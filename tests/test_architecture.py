@@ -83,6 +83,13 @@ def test_heavy_packages_are_imported_late_and_unwanted_ones_never(path):
     assert not {name.split(".")[0] for name in imports(path)} & NEVER
 
 
+def test_the_architecture_page_shows_these_layers():
+    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    shown = [set(line.split()) for line in page.partition("```\ncodec")[2].partition("```")[0].splitlines()]
+    shown[0] |= {"codec"}
+    assert shown == [layer for layer in LAYERS if "__main__" not in layer]
+
+
 def test_the_specification_imports_no_kernel():
     assert imports(ROOT / "render" / "reference.py").isdisjoint(
         {"ctypes", "dreamsplat.render", "dreamsplat.render.cpu"}

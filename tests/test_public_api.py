@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,6 +20,46 @@ PUBLIC = {
     "DeviceUnavailable", "Diverged", "DreamsplatError", "FileProblem", "InvalidInput", "MissingDependency",
     "UnknownWord",
 }  # fmt: skip
+
+PACKAGES = {
+    "assets": {
+        "BACKDROP", "FAINT", "Z_UP_TO_Y_DOWN", "Z_UP_TO_Y_UP", "Frames", "Pruned", "bounds", "colours_towards",
+        "contact_sheet", "draw", "draw_points", "importance", "in_ball", "in_box", "join", "moved", "painted",
+        "picture_psnr", "positions", "prune", "prune_to_size", "recoloured", "render_asset", "rotated", "rows",
+        "scaled", "solid_points", "turned", "with_sh_degree",
+    },
+    "evaluate": {"AbstractScorer", "Looks"},
+    "formats": {"FORMATS", "Format", "load", "save"},
+    "guidance": {
+        "CSD", "ISM", "SDS", "SJC", "VSD", "AbstractLoss", "Conditions", "LossState", "ViewText", "describe",
+        "every_prompt", "guided_denoise",
+    },
+    "mesh": {
+        "MESH_WRITERS", "BakeSettings", "Mesh", "MeshSettings", "Patch", "Surface", "SurfaceSettings", "mesh_of",
+        "read_mesh", "sample_surface", "vertex_normals", "write_glb", "write_obj",
+    },
+    "method": {
+        "NEGATIVE_PROMPT", "AnnealedTimes", "Background", "CameraRange", "ElevationSampling", "GradientClip", "Times",
+        "grow_points", "initial_scales", "make_views", "orbit", "perturb_colours", "sample_views", "sigma_of_time",
+        "time_of_sigma", "to_gaussians", "view_prompts", "view_word",
+    },
+    "priors2d": {
+        "AbstractImagePrior", "AbstractImagePriorSpec", "AbstractParticles", "BundledImagePrior", "PerfectTeacher",
+        "StableDiffusion",
+    },
+    "priors3d": {"AbstractCloudPrior", "AbstractCloudPriorSpec", "BundledCloudPrior", "FromFile", "ShapE"},
+    "render": {"BACKENDS", "Backend", "backend_choice", "render"},
+    "representations": {
+        "PAPER_RATES", "QUICK_SPLATS", "AbstractRepresentation", "AbstractRepresentationSpec", "DensifyConfig",
+        "LearningRates", "Lift", "Splats",
+    },
+    "runs": {
+        "Checkpoint", "Event", "Failed", "Finished", "Owner", "Pictures", "Record", "Saved", "Started", "Stepped",
+        "Stop", "Summary", "Warned", "execute", "find_runs", "holder", "newest_checkpoint", "read_checkpoint",
+        "read_config", "read_record", "summarise",
+    },
+}  # fmt: skip
+"""The public names of each public package."""
 
 HEAVY = {"diffusers", "huggingface_hub", "imageio_ffmpeg", "peft", "scipy", "skimage", "transformers", "trimesh"}
 HEAVY |= {"rich", "tyro"}
@@ -35,6 +76,17 @@ def test_exactly_these_names_are_public():
     assert set(dreamsplat.__all__) == PUBLIC and len(dreamsplat.__all__) == len(PUBLIC)
     assert all(getattr(dreamsplat, name) is not None for name in PUBLIC)
     assert set(dir(dreamsplat)) == PUBLIC
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_exactly_these_names_of_a_package_are_public_and_each_is_documented(package):
+    module = import_module(f"dreamsplat.{package}")
+    assert set(module.__all__) == PACKAGES[package] and len(module.__all__) == len(PACKAGES[package])
+    assert (module.__doc__ or "").strip()
+    for name in module.__all__:
+        value = getattr(module, name)
+        assert not inspect.ismodule(value), f"{name} is a module"
+        assert not (inspect.isclass(value) or inspect.isfunction(value)) or (inspect.getdoc(value) or "").strip(), name
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC - {"PRESETS"}))

@@ -113,7 +113,9 @@ KINDS: dict[str, Members] = {
             ".splat": "dreamsplat.formats:SPLAT",
             ".spz": "dreamsplat.formats:SPZ",
         }),
-        Members("scorers", "builtins:object", {}),
+        Members("scorers", "dreamsplat.evaluate.scorers:AbstractScorer", {
+            "looks": "dreamsplat.evaluate.scorers:Looks",
+        }),
     )
 }  # fmt: skip
 """Every kind there is. Renderers are in order of preference; a format's name is the end of its files' names."""

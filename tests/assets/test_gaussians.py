@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dreamsplat import assets
 from dreamsplat.assets import (
     Z_UP_TO_Y_UP,
     bounds,
@@ -50,17 +49,6 @@ def same(one: Gaussians | PointCloud, other: Gaussians | PointCloud) -> bool:
     return type(one) is type(other) and all(
         torch.equal(value, other.tensors()[name]) for name, value in one.tensors().items()
     )
-
-
-def test_the_public_names_are_these_and_each_is_documented():
-    assert set(assets.__all__) == {
-        "BACKDROP", "FAINT", "Z_UP_TO_Y_DOWN", "Z_UP_TO_Y_UP", "Frames", "Pruned", "bounds", "colours_towards",
-        "contact_sheet", "draw", "draw_points", "importance", "in_ball", "in_box", "join", "moved", "painted",
-        "picture_psnr", "positions", "prune", "prune_to_size", "recoloured", "render_asset", "rotated", "rows",
-        "scaled", "solid_points", "turned", "with_sh_degree",
-    }  # fmt: skip
-    values = [getattr(assets, name) for name in assets.__all__]
-    assert all(value.__doc__ for value in values if callable(value))
 
 
 def test_importing_the_package_does_not_import_torch():

@@ -72,6 +72,11 @@ def test_every_loss_keeps_the_contract(name: str) -> None:
     contracts.check_loss(registry.by_name("losses", name)())
 
 
+@pytest.mark.parametrize("name", members("scorers"))
+def test_every_scorer_keeps_the_contract(name: str) -> None:
+    contracts.check_scorer(registry.by_name("scorers", name)())
+
+
 @pytest.mark.parametrize("name", members("priors2d"))
 def test_every_2d_prior_keeps_the_contract(name: str, models: Path) -> None:
     contracts.check_prior2d(made("priors2d", name, models), size=24 if name == "perfect" else 64)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from peers import needs_peers, node
 
-from dreamsplat import mesh as mesh_package
 from dreamsplat.assets import join
 from dreamsplat.errors import FileProblem, InvalidInput, MissingDependency
 from dreamsplat.maths.harmonics import rgb_to_sh
@@ -66,14 +65,6 @@ def assert_closed(faces: torch.Tensor) -> None:
     forward, counts = edges.unique(dim=0, return_counts=True)
     assert bool((counts == 1).all())
     assert torch.equal(forward, edges.flip(1).unique(dim=0))
-
-
-def test_the_public_names_are_these_and_settings_are_reachable():
-    assert set(mesh_package.__all__) == {
-        "MESH_WRITERS", "BakeSettings", "Mesh", "MeshSettings", "Patch", "Surface", "SurfaceSettings", "mesh_of",
-        "read_mesh", "sample_surface", "vertex_normals", "write_glb", "write_obj",
-    }  # fmt: skip
-    assert all(getattr(mesh_package, name) is not None for name in mesh_package.__all__)
 
 
 # --- the density ------------------------------------------------------------------------------------------------------

@@ -193,10 +193,3 @@ def test_a_folder_that_we_may_not_read_does_not_hide_the_runs_beside_it(
 def test_asking_about_runs_does_not_wait_for_torch(module: str) -> None:
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
-def test_every_public_name_is_there() -> None:
-    from dreamsplat import runs
-
-    assert all(getattr(runs, name) for name in runs.__all__)
-    assert callable(runs.execute)  # and not the module of that name

@@ -1,1 +1,5 @@
-"""Measuring assets, by an independent judge of the bundled world; and contracts for everything that can be added."""
+"""Measuring assets: scorers, an independent judge of the bundled world, and contracts for what can be added."""
+
+from dreamsplat.evaluate.scorers import AbstractScorer, Looks
+
+__all__ = ["AbstractScorer", "Looks"]

@@ -1,4 +1,4 @@
-"""What every loss, prior, representation and file format must keep to, as checks for the tests of any package.
+"""What every loss, prior, representation, file format and scorer must keep to, as checks for the tests of any package.
 
     from dreamsplat.evaluate import contracts
 
@@ -10,6 +10,7 @@ Each check takes seconds and raises an AssertionError that says what was broken.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.evaluate.closed_form import GaussianPrior
+from dreamsplat.evaluate.scorers import AbstractScorer
 from dreamsplat.formats import Format
 from dreamsplat.guidance import AbstractLoss, Conditions, LossState, every_prompt
 from dreamsplat.method.cameras import orbit, sample_views
@@ -154,6 +156,16 @@ def check_renderer(backend: Backend) -> None:
     assert usable, f"it cannot run here: {reason}"
     what, error = selftest.worst(selftest.errors(backend.render, torch.device((*backend.devices, "cpu")[0])))
     assert error <= backend.tolerance, f"{what} is off by {error:.1e}, more than {backend.tolerance:.0e}"
+
+
+def check_scorer(scorer: AbstractScorer, prompt: str = "a red mushroom") -> None:
+    """A scorer gives finite numbers, the same each time, and leaves the asset as it is."""
+    asset = selftest.scene(100)
+    with _untouched(vars(asset)):
+        scores = scorer.score(asset, prompt)
+    assert scores, "there is no number"
+    assert all(math.isfinite(score) for score in scores.values()), f"a number is not finite: {scores}"
+    assert scores == scorer.score(asset, prompt), "the same asset gets another score"
 
 
 def check_format(form: Format, path: Path, psnr_db: float = 30.0) -> None:

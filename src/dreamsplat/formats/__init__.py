@@ -19,6 +19,8 @@ from dreamsplat.files.atomic import read_start
 from dreamsplat.formats import compressed_ply, glb, html, ply, sog, splat, spz
 from dreamsplat.types import AbstractAsset, Gaussians
 
+__all__ = ["FORMATS", "Format", "load", "save"]
+
 
 @dataclass(frozen=True)
 class Format:
