@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from dreamsplat.evaluate.closed_form import GaussianDenoiser, GaussianPrior
-from dreamsplat.priors2d import AbstractImagePrior, AbstractParticles
+from dreamsplat.priors2d import AbstractImagePrior, AbstractSecondNetwork
 
 __all__ = ["GaussianDenoiser", "GaussianPrior", "LearningPrior", "SecondNetwork"]
 
 
-class SecondNetwork(AbstractParticles):
+class SecondNetwork(AbstractSecondNetwork):
     """VSD's second network at its smallest: one learned mean, and how often it has learned."""
 
     def __init__(self) -> None:

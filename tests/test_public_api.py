@@ -44,7 +44,7 @@ PACKAGES = {
         "time_of_sigma", "to_gaussians", "view_prompts", "view_word",
     },
     "priors2d": {
-        "AbstractImagePrior", "AbstractImagePriorSpec", "AbstractParticles", "BundledImagePrior", "PerfectTeacher",
+        "AbstractImagePrior", "AbstractImagePriorSpec", "AbstractSecondNetwork", "BundledImagePrior", "PerfectTeacher",
         "StableDiffusion",
     },
     "priors3d": {"AbstractCloudPrior", "AbstractCloudPriorSpec", "BundledCloudPrior", "FromFile", "ShapE"},

@@ -13,7 +13,7 @@ from dreamsplat.maths.noise import normal_like
 from dreamsplat.method.cameras import make_views
 from dreamsplat.method.noise_levels import sigma_of_time, time_of_sigma
 from dreamsplat.method.prompts import blended_views, opposed_views
-from dreamsplat.priors2d import AbstractImagePrior, AbstractParticles
+from dreamsplat.priors2d import AbstractImagePrior, AbstractSecondNetwork
 
 MU, SPREAD = 0.8, 0.5
 SIGMAS = torch.tensor([0.05, 0.4, 2.0, 9.0], dtype=torch.float64)
@@ -160,7 +160,7 @@ def test_ism_counts_its_network_calls_by_the_strides() -> None:
 # VSD
 
 
-class KnownParticles(AbstractParticles):
+class KnownParticles(AbstractSecondNetwork):
     """A second network in closed form, which counts what it was taught."""
 
     def __init__(self, mean: float, spread: float) -> None:

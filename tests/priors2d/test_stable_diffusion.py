@@ -497,13 +497,13 @@ def prior(request, checkpoints):
 def test_particles_begin_as_the_prior_and_learning_leaves_it_as_it_was(prior, generator):
     x, text = noisy(generator), prior.embed(PROMPTS, views())
     before = prior.denoise(x, SIGMA, text)
-    particles = prior.particles(rank=4, learning_rate=1e-2)
-    assert torch.equal(particles.denoise(x, SIGMA, text), before)
+    network = prior.second_network(rank=4, learning_rate=1e-2)
+    assert torch.equal(network.denoise(x, SIGMA, text), before)
     for _ in range(3):
-        particles.learn(x, SIGMA, text, generator)
+        network.learn(x, SIGMA, text, generator)
     assert torch.equal(prior.denoise(x, SIGMA, text), before)
-    assert not torch.equal(particles.denoise(x, SIGMA, text), before)
-    again = prior.particles(rank=2, learning_rate=1e-2)  # a second run begins anew
+    assert not torch.equal(network.denoise(x, SIGMA, text), before)
+    again = prior.second_network(rank=2, learning_rate=1e-2)  # a second run begins anew
     assert torch.equal(again.denoise(x, SIGMA, text), before)
 
 
@@ -529,24 +529,24 @@ def test_an_adapter_of_the_base_stays_part_of_it_before_during_and_after_learnin
     base, personal = prior.denoise(x, SIGMA, text), weights_of(prior.network.unet, "personal")
     assert (base - bare).norm() > 1e-3 * bare.norm()
 
-    particles = prior.particles(rank=4, learning_rate=1e-2)
+    network = prior.second_network(rank=4, learning_rate=1e-2)
     assert torch.equal(prior.denoise(x, SIGMA, text), base)
-    assert torch.equal(particles.denoise(x, SIGMA, text), base)
+    assert torch.equal(network.denoise(x, SIGMA, text), base)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
         answer = prior.network.output(x + SIGMA[:, None, None, None] * noise, SIGMA, text)
         expected = (answer - prior.network.schedule.target(x, noise, SIGMA)).square().mean()
-    loss = particles.learn(x, SIGMA, text, torch.Generator().manual_seed(6))
+    loss = network.learn(x, SIGMA, text, torch.Generator().manual_seed(6))
     assert loss == pytest.approx(float(expected), rel=1e-5)  # of the base, since the LoRA was still zero
-    particles.learn(x, SIGMA, text, generator)
+    network.learn(x, SIGMA, text, generator)
 
     assert torch.equal(prior.denoise(x, SIGMA, text), base)
-    assert not torch.equal(particles.denoise(x, SIGMA, text), base)
-    for learned in particles.weights.values():
+    assert not torch.equal(network.denoise(x, SIGMA, text), base)
+    for learned in network.weights.values():
         learned.data.zero_()
-    assert torch.equal(particles.denoise(x, SIGMA, text), base)
+    assert torch.equal(network.denoise(x, SIGMA, text), base)
     assert all(torch.equal(a, b) for a, b in zip(personal, weights_of(prior.network.unet, "personal"), strict=True))
-    assert torch.equal(prior.particles(rank=2, learning_rate=1e-2).denoise(x, SIGMA, text), base)
+    assert torch.equal(prior.second_network(rank=2, learning_rate=1e-2).denoise(x, SIGMA, text), base)
 
 
 def test_an_adapter_of_the_base_that_is_switched_off_stays_off(prior, generator):
@@ -554,87 +554,87 @@ def test_an_adapter_of_the_base_that_is_switched_off_stays_off(prior, generator)
     bare = prior.denoise(x, SIGMA, text)
     add_personal_adapter(prior.network.unet)
     prior.network.unet.disable_adapters()
-    particles = prior.particles(rank=4, learning_rate=1e-2)
-    assert torch.equal(particles.denoise(x, SIGMA, text), bare)
-    particles.learn(x, SIGMA, text, generator)
-    assert not torch.equal(particles.denoise(x, SIGMA, text), bare)
+    network = prior.second_network(rank=4, learning_rate=1e-2)
+    assert torch.equal(network.denoise(x, SIGMA, text), bare)
+    network.learn(x, SIGMA, text, generator)
+    assert not torch.equal(network.denoise(x, SIGMA, text), bare)
     assert torch.equal(prior.denoise(x, SIGMA, text), bare)
 
 
 def test_later_steps_leave_the_state_of_particles_as_it_was(prior, generator):
     z, text = noisy(generator), prior.embed(PROMPTS, views())
-    particles = prior.particles(rank=4, learning_rate=1e-2)
-    particles.learn(z, SIGMA, text, generator)
-    state = particles.state_tensors()
+    network = prior.second_network(rank=4, learning_rate=1e-2)
+    network.learn(z, SIGMA, text, generator)
+    state = network.state_tensors()
     before = {name: tensor.clone() for name, tensor in state.items()}
     assert {name.split(".")[0] for name in state} == {"weight", "step", "exp_avg", "exp_avg_sq"}
-    particles.learn(z, SIGMA, text, generator)
+    network.learn(z, SIGMA, text, generator)
     assert all(torch.equal(state[name], tensor) and not state[name].requires_grad for name, tensor in before.items())
 
 
 def test_a_step_that_ran_out_of_memory_leaves_no_gradient_to_the_next(prior, generator, monkeypatch):
     z, text = noisy(generator), prior.embed(PROMPTS, views())
-    particles = prior.particles(rank=4, learning_rate=1e-2)
-    before = particles.state_tensors()
+    network = prior.second_network(rank=4, learning_rate=1e-2)
+    before = network.state_tensors()
 
     def after_learning() -> Tensor:
-        particles.learn(z, SIGMA, text, torch.Generator().manual_seed(6))
-        return particles.denoise(z, SIGMA, text)
+        network.learn(z, SIGMA, text, torch.Generator().manual_seed(6))
+        return network.denoise(z, SIGMA, text)
 
     expected = after_learning()
-    particles.load_state_tensors(before)
+    network.load_state_tensors(before)
     with monkeypatch.context() as full, pytest.raises(torch.OutOfMemoryError):
         full.setattr(torch, "stack", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
         after_learning()
-    particles.load_state_tensors(before)
+    network.load_state_tensors(before)
     assert torch.equal(after_learning(), expected)
 
 
 def test_particles_learn_what_they_are_shown(prior, generator):
     z, text = torch.full((2, 4, 8, 8), 0.7), prior.embed(PROMPTS, views())
-    particles = prior.particles(rank=4, learning_rate=2e-2)
+    network = prior.second_network(rank=4, learning_rate=2e-2)
     sigma = torch.tensor([1.0, 3.0])
-    losses = [particles.learn(z, sigma, text, torch.Generator().manual_seed(5)) for _ in range(25)]
+    losses = [network.learn(z, sigma, text, torch.Generator().manual_seed(5)) for _ in range(25)]
     assert losses[-1] < 0.92 * losses[0]
     z_noisy = z + sigma[:, None, None, None] * torch.randn(z.shape, generator=generator)
-    learnt, frozen = (model.denoise(z_noisy, sigma, text) for model in (particles, prior))
+    learnt, frozen = (model.denoise(z_noisy, sigma, text) for model in (network, prior))
     assert (learnt - z).norm() < (frozen - z).norm()
 
 
 def test_particles_go_on_from_their_state(prior, generator):
     z, text = noisy(generator), prior.embed(PROMPTS, views())
 
-    def learn(particles) -> float:
-        return particles.learn(z, SIGMA, text, torch.Generator().manual_seed(6))
+    def learn(network) -> float:
+        return network.learn(z, SIGMA, text, torch.Generator().manual_seed(6))
 
-    first = prior.particles(rank=4, learning_rate=1e-2)
+    first = prior.second_network(rank=4, learning_rate=1e-2)
     assert {name.split(".")[0] for name in first.state_tensors()} == {"weight"}
     for _ in range(3):
         learn(first)
     state = first.state_tensors()
     expected = [learn(first) for _ in range(3)]
-    second = prior.particles(rank=4, learning_rate=1e-2)
+    second = prior.second_network(rank=4, learning_rate=1e-2)
     second.load_state_tensors(state)
     assert [learn(second) for _ in range(3)] == expected
     with pytest.raises(FileProblem, match="LoRA does not fit"):
-        prior.particles(rank=2, learning_rate=1e-2).load_state_tensors(state)
+        prior.second_network(rank=2, learning_rate=1e-2).load_state_tensors(state)
 
 
 def test_half_precision_trains_a_lora_in_float32(checkpoints, generator):
     pytest.importorskip("peft")
     prior = prior_of(checkpoints["epsilon"], dtype="fp16")
-    particles = prior.particles(rank=4, learning_rate=1e-2)
+    network = prior.second_network(rank=4, learning_rate=1e-2)
     z, text = torch.full((2, 4, 8, 8), 0.7), prior.embed(PROMPTS, views())
-    losses = [particles.learn(z, SIGMA, text, torch.Generator().manual_seed(5)) for _ in range(25)]
+    losses = [network.learn(z, SIGMA, text, torch.Generator().manual_seed(5)) for _ in range(25)]
     assert losses[-1] < 0.92 * losses[0]
-    assert {t.dtype for n, t in particles.state_tensors().items() if n.startswith("weight")} == {torch.float32}
+    assert {t.dtype for n, t in network.state_tensors().items() if n.startswith("weight")} == {torch.float32}
 
 
 def test_a_compiled_network_takes_no_lora(checkpoints):
     prior = prior_of(checkpoints["epsilon"])
     prior.spec = dataclasses.replace(prior.spec, compile=True)  # compiling takes a minute
     with pytest.raises(InvalidInput, match="prior2d.compile: a compiled UNet cannot take the LoRA"):
-        prior.particles(rank=4, learning_rate=1e-4)
+        prior.second_network(rank=4, learning_rate=1e-4)
 
 
 def test_nothing_touches_the_global_generator(checkpoints, tiny_autoencoder, generator):
@@ -643,7 +643,7 @@ def test_nothing_touches_the_global_generator(checkpoints, tiny_autoencoder, gen
     prior = prior_of(checkpoints["xl"], tiny_autoencoder=tiny_autoencoder)
     text = prior.embed(PROMPTS, views())
     z = prior.encode(rendering_of(torch.zeros(2, 16, 16, 3)), 1.0, generator)
-    particles = prior.particles(rank=4, learning_rate=1e-3)
-    particles.learn(z, SIGMA, text, generator)
-    particles.denoise(z, SIGMA, text)
+    network = prior.second_network(rank=4, learning_rate=1e-3)
+    network.learn(z, SIGMA, text, generator)
+    network.denoise(z, SIGMA, text)
     assert torch.equal(torch.random.get_rng_state(), before)

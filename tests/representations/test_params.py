@@ -138,15 +138,6 @@ def test_parameters_do_not_share_memory_with_the_gaussians_given() -> None:
     assert torch.equal(params.leaves["means"], before)
 
 
-def test_zero_grad_discards_gradients() -> None:
-    params = SplatParams.from_gaussians(random_gaussians(), LearningRates())
-    before = params.gaussians()
-    random_loss(params, seeded()).backward()
-    params.zero_grad()
-    params.step()
-    assert torch.equal(params.gaussians().sh, before.sh)
-
-
 def test_rows_come_in_the_documented_order_with_their_values() -> None:
     params = SplatParams.from_gaussians(random_gaussians(), LearningRates())
     train(params, 2, seeded())

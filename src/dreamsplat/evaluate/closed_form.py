@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dreamsplat.priors2d import AbstractImagePrior, AbstractImagePriorSpec, AbstractParticles
+from dreamsplat.priors2d import AbstractImagePrior, AbstractImagePriorSpec, AbstractSecondNetwork
 from dreamsplat.types import Rendering, Views
 
 
@@ -55,12 +55,12 @@ class GaussianDenoiser(AbstractImagePrior):
         self.calls += 1
         return _optimal(z_noisy, sigma, condition.to(z_noisy), self.spec.spread)
 
-    def particles(self, rank: int, learning_rate: float) -> AbstractParticles:
+    def second_network(self, rank: int, learning_rate: float) -> AbstractSecondNetwork:
         """A second denoiser, which learns the mean of the renderings."""
         return LearnedMean(self.spec.spread)
 
 
-class LearnedMean(AbstractParticles):
+class LearnedMean(AbstractSecondNetwork):
     """The distribution of the renderings as a Gaussian of known spread, whose mean follows them."""
 
     def __init__(self, spread: float) -> None:
@@ -68,7 +68,7 @@ class LearnedMean(AbstractParticles):
         self.spread, self.mean = spread, torch.zeros(())
 
     def denoise(self, z_noisy: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
-        """See `AbstractParticles.denoise`."""
+        """See `AbstractSecondNetwork.denoise`."""
         return _optimal(z_noisy, sigma, self.mean.to(z_noisy), self.spread)
 
     def learn(self, z: Tensor, sigma: Tensor, condition: Tensor, generator: torch.Generator) -> float:
@@ -82,7 +82,7 @@ class LearnedMean(AbstractParticles):
         return {"mean": self.mean}
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """See `AbstractParticles.load_state_tensors`."""
+        """See `AbstractSecondNetwork.load_state_tensors`."""
         self.mean = tensors["mean"]
 
 

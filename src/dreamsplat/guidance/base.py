@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from dreamsplat.maths.ranges import check_range
-from dreamsplat.priors2d.base import AbstractImagePrior, AbstractParticles
+from dreamsplat.priors2d.base import AbstractImagePrior, AbstractSecondNetwork
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dreamsplat.guidance.conditions import Conditions
 
-LossState = AbstractParticles | None
+LossState = AbstractSecondNetwork | None
 """What a loss learns during a run: a second network for VSD, nothing for the others."""
 
 

@@ -52,7 +52,7 @@ class VSD(AbstractLoss):
 
     def start(self, prior: AbstractImagePrior) -> LossState:
         """The second network, which at first is the model itself."""
-        return prior.particles(self.rank, self.learning_rate)
+        return prior.second_network(self.rank, self.learning_rate)
 
     def grad(
         self,

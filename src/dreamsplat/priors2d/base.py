@@ -95,7 +95,7 @@ class AbstractImagePrior(ABC):
     ) -> Tensor:
         """The clean estimate D [C, c, h, w]: one evaluation of the network, no gradient."""
 
-    def particles(self, rank: int, learning_rate: float) -> AbstractParticles:
+    def second_network(self, rank: int, learning_rate: float) -> AbstractSecondNetwork:
         """A trainable variant of the model, for variational score distillation.
 
         Raises:
@@ -107,7 +107,7 @@ class AbstractImagePrior(ABC):
         )  # fmt: skip
 
 
-class AbstractParticles(ABC):
+class AbstractSecondNetwork(ABC):
     """A 2D model that learns the distribution of the current renderings: the second network of VSD."""
 
     @abstractmethod

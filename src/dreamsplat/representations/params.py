@@ -101,11 +101,6 @@ class SplatParams:
             sh=torch.cat([raw["sh_dc"], raw["sh_rest"]], dim=1),
         )
 
-    def zero_grad(self) -> None:
-        """Forget the gradients; needed only to discard some, since `step` and `apply` leave none behind."""
-        for leaf in self.leaves.values():
-            leaf.grad = None
-
     def step(self) -> None:
         """Make one Adam update from the gradients in the leaves; a leaf without gradient keeps value and moments.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from dreamsplat.errors import FileProblem
 from dreamsplat.hub.optional import require
 from dreamsplat.maths.noise import normal_like
-from dreamsplat.priors2d.base import AbstractParticles
+from dreamsplat.priors2d.base import AbstractSecondNetwork
 from dreamsplat.priors2d.stable_diffusion.network import LatentNetwork
 
 ADAPTER = "particles"
@@ -26,7 +26,7 @@ ADAPTER = "particles"
 _ATTENTION = ["to_k", "to_q", "to_v", "to_out.0"]
 
 
-class LoraParticles(AbstractParticles):
+class LoraNetwork(AbstractSecondNetwork):
     """A LoRA on the attention of a frozen UNet, trained by denoising score matching."""
 
     def __init__(self, network: LatentNetwork, rank: int, learning_rate: float) -> None:
@@ -45,12 +45,12 @@ class LoraParticles(AbstractParticles):
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=learning_rate)
 
     def denoise(self, z_noisy: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
-        """See `AbstractParticles.denoise`."""
+        """See `AbstractSecondNetwork.denoise`."""
         with self._switched_on():
             return self.network.denoise(z_noisy, sigma, condition)
 
     def learn(self, z: Tensor, sigma: Tensor, condition: Tensor, generator: torch.Generator) -> float:
-        """See `AbstractParticles.learn`. A step whose gradient overflows is skipped."""
+        """See `AbstractSecondNetwork.learn`. A step whose gradient overflows is skipped."""
         noise = normal_like(z, generator)
         z_noisy = z + sigma[:, None, None, None] * noise
         self.optimizer.zero_grad()  # also of a step that ran out of memory half way
@@ -65,14 +65,14 @@ class LoraParticles(AbstractParticles):
         return float(loss.detach())
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """See `AbstractParticles.state_tensors`: "weight.NAME", and AdamW's "exp_avg.NAME" and so on."""
+        """See `AbstractSecondNetwork.state_tensors`: "weight.NAME", and AdamW's "exp_avg.NAME" and so on."""
         state = {f"weight.{name}": weight for name, weight in self.weights.items()}
         for name, weight in self.weights.items():
             state |= {f"{kind}.{name}": value for kind, value in self.optimizer.state[weight].items()}
         return {name: value.detach().clone() for name, value in state.items()}
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """See `AbstractParticles.load_state_tensors`.
+        """See `AbstractSecondNetwork.load_state_tensors`.
 
         Raises:
             FileProblem: if they are those of another model, or of a LoRA of another rank.

@@ -36,7 +36,7 @@ TINY_FILES = ("config.json", "*.safetensors")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class SdModel:
     """A checkpoint's folder and its configs, checked to fit each other."""
 
     model: str
@@ -70,7 +70,7 @@ class Checkpoint:
         return 2 ** (len(self.vae["block_out_channels"]) - 1)
 
 
-def find_checkpoint(model: str | None, revision: str | None) -> Checkpoint:
+def find_checkpoint(model: str | None, revision: str | None) -> SdModel:
     """The checkpoint of a folder or hub id, fetched if it is not on this machine; None takes the first of `MODELS`.
 
     Raises:
@@ -91,7 +91,7 @@ def find_checkpoint(model: str | None, revision: str | None) -> Checkpoint:
     with explained(model):
         _check_fit(model, unet, vae, text_encoders)
         schedule = _read_schedule(model, scheduler)
-    return Checkpoint(model, folder, unet, vae, text_encoders, schedule, zero_for_empty_prompt)
+    return SdModel(model, folder, unet, vae, text_encoders, schedule, zero_for_empty_prompt)
 
 
 def checkpoint_sources(model: str | None, revision: str | None) -> dict[str, str]:

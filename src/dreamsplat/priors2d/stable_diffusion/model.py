@@ -14,8 +14,8 @@ from dreamsplat.hub.optional import require
 from dreamsplat.maths.noise import normal_like
 from dreamsplat.priors2d.base import AbstractImagePrior
 from dreamsplat.priors2d.stable_diffusion import Precision, StableDiffusion
-from dreamsplat.priors2d.stable_diffusion.adapters import LoraParticles
-from dreamsplat.priors2d.stable_diffusion.checkpoint import TINY_FILES, Checkpoint
+from dreamsplat.priors2d.stable_diffusion.adapters import LoraNetwork
+from dreamsplat.priors2d.stable_diffusion.checkpoint import TINY_FILES, SdModel
 from dreamsplat.priors2d.stable_diffusion.network import LatentNetwork
 from dreamsplat.priors2d.stable_diffusion.text import encode_prompts
 from dreamsplat.types import Rendering, Views
@@ -26,7 +26,7 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 class LatentDiffusion(AbstractImagePrior):
     """A checkpoint on a device. Its text encoders are in memory only while prompts are prepared."""
 
-    def __init__(self, spec: StableDiffusion, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(self, spec: StableDiffusion, checkpoint: SdModel, device: torch.device) -> None:
         """Read the UNet and the autoencoders.
 
         Raises:
@@ -83,14 +83,14 @@ class LatentDiffusion(AbstractImagePrior):
         """See `AbstractImagePrior.denoise`."""
         return self.network.denoise(z_noisy, sigma, condition)
 
-    def particles(self, rank: int, learning_rate: float) -> LoraParticles:
-        """See `AbstractImagePrior.particles`."""
+    def second_network(self, rank: int, learning_rate: float) -> LoraNetwork:
+        """See `AbstractImagePrior.second_network`."""
         if self.spec.compile:
             raise InvalidInput(
                 "a compiled UNet cannot take the LoRA of VSD.",
                 setting="prior2d.compile", advice="Set `prior2d.compile` to False, or use another `loss`.",
             )  # fmt: skip
-        return LoraParticles(self.network, rank, learning_rate)
+        return LoraNetwork(self.network, rank, learning_rate)
 
     def _images(self, rendering: Rendering) -> Tensor:
         """Pictures [C, 3, R, R], nominally in [-1, 1]; not clamped, like the official code."""

@@ -18,14 +18,14 @@ from dreamsplat.errors import FileProblem
 from dreamsplat.hub.explain import explained
 from dreamsplat.hub.networks import read_network
 from dreamsplat.hub.optional import require
-from dreamsplat.priors2d.stable_diffusion.checkpoint import Checkpoint
+from dreamsplat.priors2d.stable_diffusion.checkpoint import SdModel
 
 _log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
 def encode_prompts(
-    prompts: Sequence[str], checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device
+    prompts: Sequence[str], checkpoint: SdModel, dtype: torch.dtype, device: torch.device
 ) -> list[Tensor]:
     """Conditions [L, width] float32 of prompts. The text encoders are loaded for this call only.
 
@@ -65,7 +65,7 @@ class _Text:
     limit: int
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, index: int, dtype: torch.dtype, device: torch.device) -> _Text:
+    def load(cls, checkpoint: SdModel, index: int, dtype: torch.dtype, device: torch.device) -> _Text:
         transformers = require("transformers", "diffusion")
         suffix = "" if index == 0 else f"_{index + 1}"
         kind = transformers.CLIPTextModel if index == 0 else transformers.CLIPTextModelWithProjection

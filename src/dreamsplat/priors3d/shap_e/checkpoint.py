@@ -14,7 +14,7 @@ _RENDERERS = ("shap_e_renderer", "renderer")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class ShapEModel:
     """A checkpoint on this machine."""
 
     model: str
@@ -25,7 +25,7 @@ class Checkpoint:
     """The folder of its renderer."""
 
 
-def find_checkpoint(model: str | None, revision: str | None, from_picture: bool) -> Checkpoint:
+def find_checkpoint(model: str | None, revision: str | None, from_picture: bool) -> ShapEModel:
     """A checkpoint, fetched if it is not on this machine; None takes OpenAI's for words or for pictures.
 
     Raises:
@@ -34,7 +34,7 @@ def find_checkpoint(model: str | None, revision: str | None, from_picture: bool)
     model, files = model or _MODELS[from_picture], _files("*renderer", from_picture)
     # Copies in half precision are fetched too: openai/shap-e has no others.
     folder = local_folder(model, revision, files, not_fetched=())
-    return Checkpoint(model, folder, _renderer(folder))
+    return ShapEModel(model, folder, _renderer(folder))
 
 
 def checkpoint_sources(model: str | None, revision: str | None, from_picture: bool) -> dict[str, str]:

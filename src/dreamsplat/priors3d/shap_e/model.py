@@ -23,7 +23,7 @@ from dreamsplat.maths.srgb import srgb_to_linear
 from dreamsplat.priors3d.base import AbstractCloudPrior
 from dreamsplat.priors3d.shap_e import ShapE
 from dreamsplat.priors3d.shap_e.cap3d import read_cap3d
-from dreamsplat.priors3d.shap_e.checkpoint import Checkpoint, find_checkpoint
+from dreamsplat.priors3d.shap_e.checkpoint import ShapEModel, find_checkpoint
 from dreamsplat.priors3d.shap_e.picture import read_picture
 from dreamsplat.priors3d.shap_e.points import latent_field, mesh_vertices, surface_points
 from dreamsplat.types import PointCloud
@@ -89,7 +89,7 @@ class _ShapE(AbstractCloudPrior):
         return PointCloud(cloud.xyz, srgb_to_linear(cloud.rgb)) if spec.colour == "linear" else cloud
 
 
-def _load_pipeline(checkpoint: Checkpoint, from_picture: bool, dtype: torch.dtype, device: torch.device) -> Any:
+def _load_pipeline(checkpoint: ShapEModel, from_picture: bool, dtype: torch.dtype, device: torch.device) -> Any:
     """A ShapEPipeline or ShapEImg2ImgPipeline; see the module for what is read."""
     folder = checkpoint.folder
 
