@@ -37,5 +37,5 @@ class LearningPrior(GaussianPrior):
 
     def load(self, device: torch.device) -> AbstractImagePrior:
         prior = GaussianDenoiser(self)
-        prior.particles = lambda rank, learning_rate: SecondNetwork()  # type: ignore[method-assign]
+        prior.second_network = lambda rank, learning_rate: SecondNetwork()  # type: ignore[method-assign]
         return prior

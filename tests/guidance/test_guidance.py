@@ -200,7 +200,7 @@ def test_vsd_vanishes_where_the_second_network_knows_what_the_first_does_and_is_
 
 
 class WithoutLora(GaussianDenoiser):
-    particles = AbstractImagePrior.particles
+    second_network = AbstractImagePrior.second_network
 
 
 def test_vsd_refuses_a_prior_without_lora() -> None:

@@ -494,7 +494,7 @@ def prior(request, checkpoints):
     return prior
 
 
-def test_particles_begin_as_the_prior_and_learning_leaves_it_as_it_was(prior, generator):
+def test_the_second_network_begins_as_the_prior_and_learning_leaves_it_as_it_was(prior, generator):
     x, text = noisy(generator), prior.embed(PROMPTS, views())
     before = prior.denoise(x, SIGMA, text)
     network = prior.second_network(rank=4, learning_rate=1e-2)
@@ -561,7 +561,7 @@ def test_an_adapter_of_the_base_that_is_switched_off_stays_off(prior, generator)
     assert torch.equal(prior.denoise(x, SIGMA, text), bare)
 
 
-def test_later_steps_leave_the_state_of_particles_as_it_was(prior, generator):
+def test_later_steps_leave_the_state_of_the_second_network_as_it_was(prior, generator):
     z, text = noisy(generator), prior.embed(PROMPTS, views())
     network = prior.second_network(rank=4, learning_rate=1e-2)
     network.learn(z, SIGMA, text, generator)
@@ -590,7 +590,7 @@ def test_a_step_that_ran_out_of_memory_leaves_no_gradient_to_the_next(prior, gen
     assert torch.equal(after_learning(), expected)
 
 
-def test_particles_learn_what_they_are_shown(prior, generator):
+def test_the_second_network_learns_what_it_is_shown(prior, generator):
     z, text = torch.full((2, 4, 8, 8), 0.7), prior.embed(PROMPTS, views())
     network = prior.second_network(rank=4, learning_rate=2e-2)
     sigma = torch.tensor([1.0, 3.0])
@@ -601,7 +601,7 @@ def test_particles_learn_what_they_are_shown(prior, generator):
     assert (learnt - z).norm() < (frozen - z).norm()
 
 
-def test_particles_go_on_from_their_state(prior, generator):
+def test_the_second_network_continues_from_its_state(prior, generator):
     z, text = noisy(generator), prior.embed(PROMPTS, views())
 
     def learn(network) -> float:
