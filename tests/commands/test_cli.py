@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,8 +31,8 @@ from dreamsplat.errors import DeviceUnavailable, UnknownWord
 from dreamsplat.formats import load
 from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import BundledImagePrior
-from dreamsplat.priors3d import FromFile, ShapE
-from dreamsplat.runs import Pictures, Started, Stepped, preview
+from dreamsplat.priors3d import BundledCloudPrior, FromFile, ShapE
+from dreamsplat.runs import Pictures, Started, Stepped, execute, preview
 from dreamsplat.types import PointCloud, Step
 
 
@@ -270,11 +272,75 @@ def test_dry_run_prints_the_configuration_that_a_run_writes(run, quick_steps, tm
         (("a red zeppelin",), "zeppelin"),
         (("a red mug", "prior3d:points", "--prior3d.file", "none.ply"), "none.ply: no such file"),
         (("a red mug", "--background", "white"), "--background: 'white'"),
+        (("a red mug", "loss:vsd"), "loss: VSD trains a LoRA on the 2D prior, and this prior takes none."),
+        (("a red mug", "loss:vsd", "prior2d:perfect"), "this prior takes none"),
+        (("a red mug", "loss:vsd", "prior2d:stable-diffusion", "--prior2d.compile"), "--prior2d.compile: a compiled"),
+        (("a red mug", "--checkpoint-every", 0), "--checkpoint-every: 0, expected at least 1 step."),
+        (("a red mug", "--out", "taken"), "taken: the folder exists and is not empty."),
+        (("a red mug", "--out", "taken/file"), "taken/file: "),
+        (("a red mug", "--out", "taken/file/below/deeper", "--overwrite"), "taken/file is a file, expected a folder."),
+        (("a red mug", "--out", "n" * 300), "File name too long"),
+        (("--resume", "taken"), "taken is not the folder of a run"),
+        (("a red mug", "times:annealed", "--times.first", 2), "error: times: least 0.02"),
     ],
 )
-def test_a_dry_run_checks_what_needs_no_model(run, arguments, told):
+def test_a_dry_run_checks_what_needs_no_model(run, tmp_path, monkeypatch, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
     code, out, err = run("generate", *arguments, "--dry-run")
     assert code == 2 and is_one_error(err) and told in err and out == ""
+
+
+@pytest.mark.parametrize("extra", [(), ("--dry-run",)])
+def test_a_missing_device_is_one_error(run, tmp_path, monkeypatch, extra):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, out, err = run("generate", "a red mug", "--out", tmp_path / "x", "--device", "cuda", *extra)
+    assert code == 2 and is_one_error(err) and "cuda" in err and out == "" and not (tmp_path / "x").exists()
+
+
+def test_a_missing_package_is_refused_before_anything_is_fetched(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    code, _, err = run("generate", "a fox", "--preset", "gaussiandreamer", "--dry-run")
+    assert code == 2 and is_one_error(err) and 'pip install "dreamsplat[diffusion]"' in err
+
+
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory) -> Path:
+    """A run that was left after the first of two steps, with a checkpoint every 7. Tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    config = DreamConfig("a red mug", steps=2, prior3d=BundledCloudPrior(points=512, sampling_steps=2))
+    pictures = Pictures(preview_px=24, film_px=16, film_frames=2)
+    with closing(execute(folder, config, checkpoint_every=7, pictures=pictures)) as events:
+        assert any(event.step == 1 for event in events)
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path) -> Path:
+    """A copy of `stopped_once`."""
+    return Path(shutil.copytree(stopped_once, tmp_path / "run"))
+
+
+def test_a_dry_run_of_resume_tells_where_the_run_would_go_on(run, stopped):
+    code, out, err = run("generate", "--resume", stopped, "--dry-run")
+    assert code == 0 and json.loads(out)["prompt"] == "a red mug"
+    assert err == f"{stopped}: the run would continue from step 1 of 2.\n"
+    for path in stopped.glob("checkpoints/*.safetensors"):
+        path.write_bytes(b"damaged")
+    code, out, err = run("generate", "--resume", stopped, "--dry-run")
+    assert code == 2 and err == f"error: {stopped}/checkpoints: all checkpoints are damaged. Start the run again.\n"
+
+
+@pytest.mark.parametrize(("flags", "every"), [((), 7), (("--checkpoint-every", 3), 3)])
+def test_a_run_goes_on_with_its_own_distance_between_checkpoints_and_then_is_finished(run, stopped, flags, every):
+    assert run("generate", "--resume", stopped, *flags)[0] == 0
+    assert json.loads((stopped / "run.json").read_text())["checkpoint_every"] == every
+    code, out, err = run("generate", "--resume", stopped, "--dry-run")
+    assert code == 0 and json.loads(out)["steps"] == 2 and "the run is finished" in err
+    code, out, err = run("generate", "--resume", stopped)
+    assert code == 0 and "asset.ply" in out
+    assert err.endswith(f"{stopped}: the run was finished already. Only asset and pictures were written again.\n")
 
 
 def test_the_folder_has_a_default_that_replaces_nothing(run, quick_steps, tmp_path, monkeypatch):
@@ -355,12 +421,6 @@ def test_a_prompt_that_cannot_be_used_is_one_error_and_leaves_no_folder(run, tmp
     code, _, err = run("generate", prompt, "--out", tmp_path / "x")  # The method itself, not a stand-in, refuses these.
     assert code == 2 and is_one_error(err) and len(err) < 1000
     assert not (tmp_path / "x").exists()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_missing_device_is_one_error(run, tmp_path):
-    code, _, err = run("generate", "a red mug", "--out", tmp_path / "x", "--device", "cuda")
-    assert code == 2 and is_one_error(err) and "cuda" in err.lower()
 
 
 def test_a_folder_with_something_in_it_is_refused_before_any_work(run, quick_steps, tmp_path):

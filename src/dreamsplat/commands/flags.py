@@ -15,7 +15,7 @@ from tyro import _errors as tyro_errors  # Private, hence the pin of tyro in pyp
 
 from dreamsplat import registry
 from dreamsplat.commands.choices import CHOICES
-from dreamsplat.commands.messages import POSITIONAL
+from dreamsplat.commands.messages import WITHOUT_FLAG
 from dreamsplat.errors import DreamsplatError, InvalidInput
 
 T = TypeVar("T")
@@ -73,7 +73,8 @@ def _raise_own_error(failure: BaseException | None) -> None:
     if isinstance(error, DreamsplatError):
         # Settings that do not know where they sit name themselves only; tyro knows the rest.
         place = str(getattr(failure, "arg", "")).removeprefix(f"{UNPREFIXED}.")
-        known = "." in error.setting or not place or "dummy" in place or place[0].isupper()  # tyro's names, not ours
+        known = "." in error.setting or error.setting == place
+        known |= not place or "dummy" in place or place[0].isupper()  # tyro's names, not ours
         setting = error.setting if known else f"{place}.{error.setting}".rstrip(".")
         raise type(error)(error.message, setting=setting, advice=error.advice) from None
 
@@ -130,5 +131,5 @@ def _flags_of(kind: type, prefix: str = "", choice: str = "") -> Iterator[tuple[
                 yield from _flags_of(cls, f"{path}.", f"{path}:{member}")
         elif is_dataclass(inner) and isinstance(inner, type):
             yield from _flags_of(inner, "" if name == UNPREFIXED else f"{path}.", choice)
-        elif tyro.conf.Positional not in marks and path not in POSITIONAL:
+        elif tyro.conf.Positional not in marks and path not in WITHOUT_FLAG:
             yield f"--{path}", choice

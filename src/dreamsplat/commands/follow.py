@@ -15,21 +15,12 @@ from typing import Any
 
 from dreamsplat.commands.messages import with_flags
 from dreamsplat.config import DreamConfig
-from dreamsplat.errors import FileProblem
 from dreamsplat.runs import Failed, Finished, Pictures, Stop, Warned
 
 PICTURES = Pictures()
 """How large the preview and the film of a run are."""
 
 _log = logging.getLogger(__name__)
-
-
-def refuse_taken(folder: Path, overwrite: bool) -> None:
-    """Raise FileProblem if there is something in a folder, and it may not be overwritten."""
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise FileProblem(
-            f"{folder}: the folder exists and is not empty.", advice="Choose another --out, or add --overwrite."
-        )
 
 
 def follow(folder: Path, config: DreamConfig, **settings: Any) -> tuple[Finished, int]:

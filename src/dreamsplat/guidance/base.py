@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dreamsplat.config import DreamConfig
     from dreamsplat.guidance.conditions import Conditions
 
 LossState = AbstractParticles | None
@@ -103,6 +104,13 @@ class AbstractLoss(ABC):
     @abstractmethod
     def needs_negative(self) -> bool:
         """Whether it asks about the negative prompt too."""
+
+    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most losses allow every run)
+        """Refuse what this loss cannot do in a run; no model is loaded.
+
+        Raises:
+            InvalidInput: naming the setting.
+        """
 
     def start(self, prior: AbstractImagePrior) -> LossState:
         """What it learns during a run, before the first step.
