@@ -162,6 +162,21 @@ def test_names_that_are_neither_a_folder_nor_a_hub_id_are_refused(model: str):
     assert str(refusal(tiny, FileProblem)).startswith(f"{model}: no such folder")
 
 
+@pytest.mark.parametrize("name", ["n" * 5000, "/" + "n" * 5000, "~nobody-of-that-name/model"])
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_name_that_no_file_can_have_is_refused_like_any_other(name: str, offline: bool, monkeypatch):
+    monkeypatch.setattr(pytest.importorskip("huggingface_hub").constants, "HF_HUB_OFFLINE", offline)
+    for part in (
+        {"prior2d": BundledImagePrior(weights=Path(name))},
+        {"prior3d": BundledCloudPrior(weights=Path(name))},
+        {"prior2d": StableDiffusion(model=name)},
+        {"prior2d": StableDiffusion(model="owner/name", tiny_autoencoder=name)},
+        {"prior3d": ShapE(model=name)},
+        {"prior3d": FromFile(Path(f"{name}.ply"))},
+    ):
+        refusal(replace(RED_MUG, **part), FileProblem)
+
+
 def test_a_folder_that_lacks_files_of_a_checkpoint_is_refused(tmp_path: Path):
     assert "has no unet/config.json" in str(
         refusal(replace(RED_MUG, prior2d=StableDiffusion(model=str(tmp_path))), FileProblem)

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -80,4 +80,5 @@ class _Signals:
         self.number = number
         self.stop.set()
         again = "Press Ctrl-C" if number == signal.SIGINT else "Send the signal"
-        print(f"Stopping after this step. {again} again to quit now.", file=sys.stderr)
+        with suppress(OSError):  # A log that is full or closed does not stop the run before its step is done.
+            print(f"Stopping after this step. {again} again to quit now.", file=sys.stderr)

@@ -62,8 +62,8 @@ def claimed(folder: Path) -> Iterator[None]:
         FileProblem: if it cannot be made or written, or another run writes there.
     """
     check_name(folder)
-    new = not folder.exists()
     try:
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise FileProblem(f"{folder}: is a file, expected a folder.", advice="Choose another name.") from error
