@@ -192,6 +192,8 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(run, command):
         (("a red mug", "--sede", 3), "unknown: --sede, 3. Perhaps you meant --seed."),
         (("a red mug", "--densify.every", 3), "Perhaps you meant --representation.densify.every."),
         (("a red mug", "loss:imsm"), "Perhaps you meant loss:ism."),
+        (("a red mug", "loss:ism", "loss:sds"), "unknown: loss:sds. There can be only one loss."),
+        (("a", "red", "mug"), "unknown: red, mug. A text or path with spaces needs quotes."),
         (("a red mug", "--prior3d.file", "x.ply"), "--prior3d.file is a flag of prior3d:points: put that before it."),
         (("a red mug", "--promt", "x"), "Perhaps you meant --preset."),  # The prompt has no flag.
     ],
@@ -393,7 +395,8 @@ def test_memory_is_fitted_by_the_2d_prior(run):
 def test_help_tells_how_to_resume_and_where_results_go(run):
     code, out, _ = run("generate", "--help")
     told = " ".join(out.replace("\u2502", " ").split())
-    assert code == 0 and "--resume FOLDER" in told and "runs/PROMPT-SEED" in told and "PROMPT" in told
+    assert code == 0 and "--resume FOLDER" in told and "runs/PROMPT-SEED" in told
+    assert "PROMPT What to make" in told and "(default: '')" not in told.split("options")[0]
     assert "--representation.densify.every" in told and "--config" not in told
 
 
