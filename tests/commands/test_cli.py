@@ -100,6 +100,13 @@ def test_help_and_version_do_not_wait_for_torch():
         (("generate", "a red zeppelin"), 2),
         (("generate", "a red mug", "--dry-run"), 0),
         (("generate", "--resume", "nowhere"), 2),
+        (("render", "nowhere.ply", "--out", "x.png"), 2),
+        (("render", "x.png", "--out", "x.jpg"), 2),
+        (("convert", "nowhere.ply", "x.ply"), 2),
+        (("convert", "nowhere", "x.unknown"), 2),
+        (("convert", "--help"), 0),
+        (("doctor", "nowhere.ply"), 2),
+        (("doctor", "--help"), 0),
     ],
 )
 def test_what_needs_no_model_does_not_wait_for_torch(tmp_path, arguments, code):

@@ -3,10 +3,63 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from dreamsplat import registry
 from dreamsplat.errors import FileProblem
+from dreamsplat.files.atomic import read_start
 from dreamsplat.runs.folder import check_name
+
+
+def check_input(path: Path) -> None:
+    """Refuse a file that Gaussians cannot be read from: one that is missing, or of an unknown kind."""
+    _known_ending(path, registry.names("formats"))
+    read_start(path, 1)
+
+
+def check_output(path: Path, overwrite: bool, known: Sequence[str] = ()) -> str:
+    """Refuse a file that cannot be written, is of an unknown kind, or is there and may not be replaced.
+
+    Args:
+        path: The file.
+        overwrite: Whether it may be replaced.
+        known: Endings of the names of files that can be written; by default those of files of Gaussians.
+
+    Returns:
+        The ending of its name.
+
+    Raises:
+        FileProblem: naming what is wrong.
+    """
+    kind = _known_ending(path, known or registry.names("formats"))
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        if not os.path.isdir(path.absolute().parent):
+            why = f"{path}: the folder '{path.parent}' does not exist."
+            raise FileProblem(why, advice="Create it first.") from None
+        return kind
+    except OSError as error:  # such as a name that is too long
+        raise FileProblem(f"{path}: cannot be used ({error.strerror}).", advice="Choose another name.") from error
+    if path.is_dir():
+        raise FileProblem(f"{path}: is a folder, expected the name of a file to write.")
+    if not overwrite:
+        raise FileProblem(f"{path}: the file exists.", advice="Choose another name, or add --overwrite.")
+    return kind
+
+
+def ending(path: Path, known: Sequence[str]) -> str | None:
+    """The longest of the known endings that a file's name has after at least one letter."""
+    ends = [end for end in known if path.name.lower().endswith(end) and len(path.name) > len(end)]
+    return max(ends, key=len, default=None)
+
+
+def _known_ending(path: Path, known: Sequence[str]) -> str:
+    if (found := ending(path, known)) is None:
+        advice = f"Known endings: {', '.join(sorted(known))}."
+        raise FileProblem(f"{path}: unknown format '{path.suffix}'.", advice=advice)
+    return found
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
