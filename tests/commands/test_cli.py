@@ -342,6 +342,16 @@ def test_a_dry_run_of_resume_tells_where_the_run_would_go_on(run, stopped):
     assert code == 2 and err == f"error: {stopped}/checkpoints: all checkpoints are damaged. Start the run again.\n"
 
 
+def test_a_run_with_a_loss_of_a_python_program_is_resumed_by_that_program(run, stopped):
+    config = json.loads((stopped / "config.json").read_text())
+    (stopped / "config.json").write_text(json.dumps(config | {"loss": {"kind": "my_program:Tug"}}))
+    code, _, err = run("generate", "--resume", stopped)
+    assert code == 2 and is_one_error(err) and "config.json: loss.kind: 'my_program:Tug'" in err
+    assert err.endswith(
+        "Use the Python program that has this class; `execute(folder, config, resume=True)` resumes a run.\n"
+    )
+
+
 @pytest.mark.parametrize(("flags", "every"), [((), 7), (("--checkpoint-every", 3), 3)])
 def test_a_run_goes_on_with_its_own_distance_between_checkpoints_and_then_is_finished(run, stopped, flags, every):
     assert run("generate", "--resume", stopped, *flags)[0] == 0

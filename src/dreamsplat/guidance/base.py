@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from math import inf
 from typing import TYPE_CHECKING
 
+from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.ranges import check_range
 from dreamsplat.priors2d.base import AbstractImagePrior, AbstractParticles
 
@@ -95,6 +96,14 @@ def check_guidance(guidance_scale: float, rescale: float = 0.0) -> None:
     """Refuse a guidance scale that is negative or not finite, and a share outside 0 to 1."""
     check_range("loss.guidance_scale", guidance_scale, 0, inf)
     check_range("loss.rescale", rescale, 0, 1)
+
+
+def check_gradient(loss: AbstractLoss, gradient: object, z: Tensor) -> None:
+    """Refuse what the `grad` of a loss returned if it is no tensor of the shape of z."""
+    found = list(gradient.shape) if isinstance(gradient, type(z)) else type(gradient).__name__
+    if found != list(z.shape):
+        name = type(loss).__qualname__
+        raise InvalidInput(f"{name}.grad returned {found}, expected a tensor of the shape of z, {list(z.shape)}.")
 
 
 class AbstractLoss(ABC):

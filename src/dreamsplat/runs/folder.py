@@ -119,7 +119,8 @@ def read_config(folder: Path) -> DreamConfig:
     try:
         return DreamConfig.from_json(values)
     except InvalidInput as error:  # Its settings are members of the file here, not flags.
-        raise InvalidInput(f"{folder / CONFIG}: {error}", advice="Restore the file, or start the run again.") from error
+        advice = "" if error.advice else "Restore the file, or start the run again."
+        raise InvalidInput(f"{folder / CONFIG}: {error}", advice=advice) from error
 
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:
