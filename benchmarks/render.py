@@ -133,7 +133,7 @@ class Work:
 
 def use_threads(threads: int) -> None:
     """Let the renderer and torch use this many threads."""
-    os.environ["DREAMSPLAT_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
 
 

@@ -85,7 +85,8 @@ def test_a_class_that_no_package_registers_is_named_by_its_place_and_not_read_ba
 
     written = as_json(DreamConfig(loss=Mine()))
     assert written["loss"]["kind"].startswith("test_codec:") and written["loss"]["kind"].endswith("Mine")
-    assert refusal(written).setting == "loss.kind"
+    refused = refusal(written)
+    assert refused.setting == "loss.kind" and "resume=True" in refused.advice
 
 
 def test_paths_are_listed_by_their_settings() -> None:

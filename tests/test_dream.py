@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -141,6 +142,26 @@ def test_losses_that_push_away_from_the_negative_prompt_go_beyond_the_prompt(los
     steps = list(dream_steps(replace(CONFIG, loss=loss, steps=80)))
     inside = [s.rendering.rgb[:, 6:10, 6:10].mean().item() for s in steps if s.rendering is not None]
     assert inside[0] < 0.4 and inside[-1] > 0.8  # nothing says where to stop
+
+
+@dataclass(frozen=True)
+class Careless(SDS):
+    """A loss of somebody's own whose gradient is none."""
+
+    returned: Literal["number", "one per image", "numpy"] = "number"
+
+    def grad(self, *args: Any, **kwargs: Any) -> Any:
+        gradient = super().grad(*args, **kwargs)
+        return {"number": 0.5, "one per image": gradient.mean(dim=(1, 2, 3)), "numpy": gradient.numpy()}[self.returned]
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"), [("number", "float"), ("one per image", r"\[2\]"), ("numpy", "ndarray")]
+)
+def test_a_gradient_of_another_shape_is_told_with_the_loss_that_returned_it(returned: Any, found: str) -> None:
+    told = rf"Careless\.grad returned {found}, expected a tensor of the shape of z, \[2, 4, 16, 16\]\."
+    with pytest.raises(InvalidInput, match=told):
+        list(dream_steps(replace(CONFIG, steps=1, loss=Careless(returned=returned))))
 
 
 class FullDevice(GaussianPrior):

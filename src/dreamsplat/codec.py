@@ -202,10 +202,13 @@ def _refusal(error: ErrorDetails, values: Any) -> InvalidInput:
         return InvalidInput("more items expected." if isinstance(location[-1], int) else "missing.", setting=setting)
     if kind == "union_tag_not_found":
         return InvalidInput("missing.", setting=f"{setting}.kind")
+    advice = ""
     expected = _EXPECTED.get(kind) or context.get("expected") or error["msg"]
     if kind == "union_tag_invalid":
         setting, wrong, expected = f"{setting}.kind", wrong["kind"], f"one of {context['expected_tags']}"
-    return InvalidInput(f"{reprlib.repr(wrong)}, expected {expected}.", setting=setting)
+        if isinstance(wrong, str) and ":" in wrong:  # `registry.name_of` a class that is not registered
+            advice = "Use the Python program that has this class; `execute(folder, config, resume=True)` resumes a run."
+    return InvalidInput(f"{reprlib.repr(wrong)}, expected {expected}.", setting=setting, advice=advice)
 
 
 def _names(location: tuple[int | str, ...], values: Any, missing: bool) -> Iterator[str]:

@@ -75,6 +75,7 @@ class DreamConfig:
             raise InvalidInput('empty. Say what to make, for example "a red mushroom".', setting="prompt")
         self.prior3d.check(self)
         self.prior2d.check(self)
+        self.loss.check(self)
 
     def to_json(self) -> dict[str, Any]:
         """The config as plain values; see `codec`."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dreamsplat.config import DreamConfig
 from dreamsplat.guidance import describe, every_prompt
+from dreamsplat.guidance.base import check_gradient
 from dreamsplat.method.background import draw_background
 from dreamsplat.method.cameras import sample_views
 from dreamsplat.method.devices import resolve_device
@@ -84,6 +85,7 @@ def _distil(
     negative = config.negative_prompt if config.loss.needs_negative or config.view_text == "perp-neg" else None
     conditions = describe(prior2d, views, config.prompt, negative, config.view_text)
     gradient = config.loss.grad(prior2d, z.detach(), sigma, conditions, state.generator, state.learned)  # eq. 1
+    check_gradient(config.loss, gradient, z)
     check_finite({"the gradient of the loss": gradient}, state.step)
     gradient = config.clip.apply(gradient, state.step)
 

@@ -126,6 +126,11 @@ def members(kind: str) -> Mapping[str, Any]:
     return KINDS[kind]
 
 
+def names(kind: str) -> list[str]:
+    """The names of a kind, those of other packages unchecked: nothing is imported."""
+    return [*KINDS[kind].built_in, *(point.name for point in entry_points(group=f"dreamsplat.{kind}"))]
+
+
 def by_name(kind: str, name: str) -> Any:
     """One member.
 

@@ -28,7 +28,7 @@ TARGETS = [*FORMATS, *EXPORTS]
 def small_pictures(monkeypatch):
     monkeypatch.setattr(pruning, "SIZE", 32)
     coarse = MeshSettings(SurfaceSettings(resolution=24), BakeSettings(views=8, size=64))
-    monkeypatch.setattr("dreamsplat.mesh.mesh_of", lambda gaussians: mesh_of(gaussians, coarse))
+    monkeypatch.setattr("dreamsplat.mesh.mesh_of", lambda gaussians, settings: mesh_of(gaussians, coarse))
 
 
 @pytest.fixture
@@ -115,6 +115,15 @@ def test_harmonics_have_the_degree_that_was_asked_for(tmp_path, asset, degree):
     assert load(tmp_path / "out.ply").sh_degree == degree
 
 
+def test_a_mesh_is_as_fine_as_was_asked_for(tmp_path, asset, monkeypatch, capsys):
+    monkeypatch.setattr("dreamsplat.mesh.mesh_of", mesh_of)
+    counts = []
+    for resolution in (16, 32):
+        run(asset, tmp_path / f"{resolution}.obj", "--mesh.surface.resolution", resolution, "--mesh.bake.views", 2)
+        counts.append((tmp_path / f"{resolution}.obj").read_text().count("\nf "))
+    assert 0 < counts[0] < counts[1] / 2
+
+
 # --- smaller files ----------------------------------------------------------------------------------------------------
 
 
@@ -186,13 +195,15 @@ def test_a_file_is_never_written_onto_itself(tmp_path, asset, monkeypatch):
         ("out.obj8", [], FileProblem, r"unknown format '.obj8'. Known endings: .*\.ply, .*\.points\.ply"),
         ("out", [], FileProblem, "unknown format ''"),
         (".ply", [], FileProblem, "unknown format"),
-        ("none/out.ply", [], FileProblem, "there is no folder"),
+        ("none/out.ply", [], FileProblem, "the folder '.*none' does not exist"),
         ("folder.ply", [], FileProblem, "is a folder"),
         ("n" * 300 + ".ply", [], FileProblem, "cannot be used .*too long"),
         ("out.ply", ["--max-gaussians", "0"], InvalidInput, "max_gaussians: 0"),
         ("out.ply", ["--max-mb", "0"], InvalidInput, "max_mb: 0"),
         ("out.ply", ["--max-mb", "nan"], InvalidInput, "max_mb: nan"),
         ("out.ply", ["--max-mb", "inf"], InvalidInput, "max_mb: inf"),
+        ("out.ply", ["--mesh.bake.views", "3"], InvalidInput, ".ply files hold no mesh"),
+        ("out.obj", ["--mesh.surface.gap", "9"], InvalidInput, "mesh.surface.gap: 9, expected at least 0"),
         ("out.ply", ["--max-mb", "0.0001"], InvalidInput, "one Gaussian takes .* bytes, expected at most 100"),
     ],
 )
@@ -217,7 +228,7 @@ def test_a_damaged_or_missing_file_is_refused_before_anything_is_written(tmp_pat
     (tmp_path / "bad.ply").write_bytes(asset.read_bytes()[:-1])
     assert "truncated" in refusal(tmp_path / "bad.ply", tmp_path / "out.ply")
     assert "no such file" in refusal(tmp_path / "none.ply", tmp_path / "out.ply")
-    assert "cannot be loaded as '.txt'" in refusal(tmp_path / "a.txt", tmp_path / "out.ply")
+    assert "unknown format '.txt'" in refusal(tmp_path / "a.txt", tmp_path / "out.ply")
     assert not (tmp_path / "out.ply").exists()
 
 

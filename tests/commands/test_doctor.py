@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dreamsplat.commands import doctor
+from dreamsplat.commands import installation
 from dreamsplat.errors import MissingDependency
 from dreamsplat.hub.catalogue import KNOWN_MODELS
 from dreamsplat.render import BACKENDS, Rendering, selftest
@@ -23,17 +23,17 @@ def test_the_doctor_reports_versions_renderer_and_weights(run):
 
 def test_the_doctor_takes_missing_optional_parts_for_no_fault(run, monkeypatch):
     def missing(package: str) -> str:
-        raise doctor.PackageNotFoundError(package)
+        raise installation.PackageNotFoundError(package)
 
     def without_hub(model: str) -> None:
         raise MissingDependency("huggingface_hub")
 
-    monkeypatch.setattr(doctor, "version", missing)
-    monkeypatch.setattr(doctor, "cached", without_hub)
-    monkeypatch.setattr(doctor, "require", lambda *names: without_hub("constants"))
+    monkeypatch.setattr(installation, "version", missing)
+    monkeypatch.setattr(installation, "cached", without_hub)
+    monkeypatch.setattr(installation, "require", lambda *names: without_hub("constants"))
     code, out, err = run("doctor")
     assert code == 0, out + err
-    for package, extra in doctor.OPTIONAL_PACKAGES.items():
+    for package, extra in installation.OPTIONAL_PACKAGES.items():
         assert f'{package:<13} not installed; pip install "dreamsplat[{extra}]"' in out
     models = [line for line in out.splitlines() if line.startswith("model ")]
     assert not [line for line in models if line.startswith("model         cached")]
@@ -68,7 +68,7 @@ def test_the_doctor_reports_cuda_devices_and_gsplat_with_its_own_tolerance(run, 
     stand_in = dataclasses.replace(BACKENDS["gsplat"], available=lambda: (backend == "gsplat", "a test"))
     monkeypatch.setitem(BACKENDS.loaded, "gsplat", stand_in)
     choices = {"cuda": (backend, "a test"), "cpu": ("cpu", "a test")}
-    monkeypatch.setattr(doctor, "backend_choice", lambda device: choices[device.type])
+    monkeypatch.setattr(installation, "backend_choice", lambda device: choices[device.type])
     monkeypatch.setattr(selftest, "errors", lambda _, device: {"rgb": 5e-4 if device.type == "cuda" else 1e-6})
     found, out, err = run("doctor")
     assert found == code, out + err
@@ -94,8 +94,8 @@ def test_the_doctor_finds_a_renderer_that_is_slightly_wrong(run, monkeypatch, fa
         result = render(*args, backend="reference", **kwargs)
         return dataclasses.replace(result, depth=fault * result.depth)
 
-    render = doctor.render
-    monkeypatch.setattr(doctor, "render", wrong)
-    monkeypatch.setattr(doctor, "backend_choice", lambda device: ("cpu", "a test"))
+    render = installation.render
+    monkeypatch.setattr(installation, "render", wrong)
+    monkeypatch.setattr(installation, "backend_choice", lambda device: ("cpu", "a test"))
     code, out, _ = run("doctor")
     assert code == 1 and "self-test     FAIL" in out

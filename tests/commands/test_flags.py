@@ -41,7 +41,7 @@ class Paint:
         (["w", "--colour", "green"], "--colour: 'green', expected one of red, blue."),
         (["w", "--colour", "red", "--size", "3"], "--size: expected FLOAT FLOAT."),
         (["w", "--colour", "red", "--size", "3", "wide"], "--size: expected FLOAT FLOAT."),
-        (["w", "--colour", "red", "x", "y"], "unknown: x, y. Put a text of several words in quotes."),
+        (["w", "--colour", "red", "x", "y"], "unknown: x, y. A text or path with spaces needs quotes."),
         (["w", "--colour", "red", "--caots", "3"], "unknown: --caots, 3. Perhaps you meant --coats."),
     ],
 )
@@ -55,6 +55,16 @@ def test_what_cannot_be_parsed_is_reported_on_one_line(monkeypatch, columns, enc
         parse_flags(Paint, arguments, "paint")
     assert "\n" not in str(caught.value)
     assert out.tell() == 0 and err.getvalue() == ""
+
+
+@dataclass(frozen=True)
+class Nap:
+    """Nap; there is nothing to say about it."""
+
+
+def test_quotes_are_not_advised_where_a_command_takes_no_words():
+    with pytest.raises(InvalidInput, match=re.escape("unknown: x, y. See `dreamsplat nap --help`.")):
+        parse_flags(Nap, ["x", "y"], "nap")
 
 
 def test_what_can_be_parsed_becomes_the_dataclass():

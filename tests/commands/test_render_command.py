@@ -44,8 +44,10 @@ def test_a_turntable_has_the_frames_asked_for(run, asset, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--out", "x.jpg"), "Use .png, .mp4, .webp, .gif"),
-        (("--out", "none/x.png"), "there is no folder"),
+        (("--out", "x.jpg"), "unknown format '.jpg'. Known endings: .gif, .mp4, .png, .webp."),
+        (("--out", "none/x.png"), "none/x.png: the folder 'none' does not exist. Create it first."),
+        (("--out", "n" * 300 + ".png"), "File name too long"),
+        (("--out", "folder.png"), "is a folder"),
         (("--out", "x.png", "--size", 0), "expected 1 to 8192 px for a picture"),
         (("--out", "x.png", "--size", 8193), "expected 1 to 8192 px for a picture"),
         (("--out", "x.mp4", "--size", 8192, "--frames", 10000), "expected 1 to 4096 px for a film"),
@@ -59,8 +61,18 @@ def test_a_turntable_has_the_frames_asked_for(run, asset, tmp_path):
 )
 def test_what_cannot_be_drawn_is_one_error(run, asset, monkeypatch, flags, message):
     monkeypatch.chdir(asset.parent)
+    (asset.parent / "folder.png").mkdir()
     code, _, err = run("render", asset, *flags)
     assert code == 2 and is_one_error(err) and message in err
+
+
+def test_an_existing_picture_is_replaced_only_on_request(run, asset, tmp_path):
+    (tmp_path / "x.png").write_text("old")
+    code, _, err = run("render", asset, "--out", tmp_path / "x.png", "--size", 32)
+    assert code == 2 and is_one_error(err) and "the file exists. Choose another name, or add --overwrite." in err
+    assert (tmp_path / "x.png").read_text() == "old"
+    assert run("render", asset, "--out", tmp_path / "x.png", "--size", 32, "--overwrite")[0] == 0
+    assert pixels(tmp_path / "x.png").shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"ply\nformat ascii 1.0\nelement vertex 1\nend_header\n", b"\x00" * 99])

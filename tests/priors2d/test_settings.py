@@ -138,7 +138,12 @@ def test_a_start_from_a_file_needs_one_of_a_known_kind_that_is_not_empty(tmp_pat
     assert refusal(replace(RED_MUG, prior3d=FromFile())).setting == "prior3d.file"
     (tmp_path / "empty.glb").touch()
     (tmp_path / "chair.fbx").write_text("a chair")
-    for name, why in (("missing.ply", "no such file"), ("empty.glb", "is empty"), ("chair.fbx", "'.fbx' is not")):
+    (tmp_path / "folder.ply").mkdir()
+    (tmp_path / "chair").touch()
+    for name, why in (
+        ("missing.ply", "no such file"), ("empty.glb", "is empty"), ("chair.fbx", "'.fbx' is not"),
+        ("folder.ply", "is a folder, expected a file"), ("chair", "its name has no ending that says what it is"),
+    ):  # fmt: skip
         problem = refusal(replace(RED_MUG, prior3d=FromFile(tmp_path / name)), FileProblem)
         assert name in str(problem) and why in str(problem)
     (tmp_path / "chair.obj").write_text("v 0 0 0")
@@ -162,6 +167,21 @@ def test_names_that_are_neither_a_folder_nor_a_hub_id_are_refused(model: str):
     assert str(refusal(tiny, FileProblem)).startswith(f"{model}: no such folder")
 
 
+@pytest.mark.parametrize("name", ["n" * 5000, "/" + "n" * 5000, "~nobody-of-that-name/model"])
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_name_that_no_file_can_have_is_refused_like_any_other(name: str, offline: bool, monkeypatch):
+    monkeypatch.setattr(pytest.importorskip("huggingface_hub.constants"), "HF_HUB_OFFLINE", offline)
+    for part in (
+        {"prior2d": BundledImagePrior(weights=Path(name))},
+        {"prior3d": BundledCloudPrior(weights=Path(name))},
+        {"prior2d": StableDiffusion(model=name)},
+        {"prior2d": StableDiffusion(model="owner/name", tiny_autoencoder=name)},
+        {"prior3d": ShapE(model=name)},
+        {"prior3d": FromFile(Path(f"{name}.ply"))},
+    ):
+        refusal(replace(RED_MUG, **part), FileProblem)
+
+
 def test_a_folder_that_lacks_files_of_a_checkpoint_is_refused(tmp_path: Path):
     assert "has no unet/config.json" in str(
         refusal(replace(RED_MUG, prior2d=StableDiffusion(model=str(tmp_path))), FileProblem)
@@ -170,7 +190,7 @@ def test_a_folder_that_lacks_files_of_a_checkpoint_is_refused(tmp_path: Path):
 
 
 def test_offline_a_model_that_is_not_cached_is_refused_and_online_it_may_be_fetched(tmp_path: Path, monkeypatch):
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     parts = [{"prior2d": StableDiffusion()}, {"prior2d": StableDiffusion("owner/name")}, {"prior3d": ShapE()}]

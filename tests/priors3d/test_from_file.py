@@ -487,7 +487,7 @@ def test_files_that_are_missing_or_of_an_unknown_kind_are_refused(tmp_path):
     assert "no such file" in refusal(tmp_path / "a.ply")
     assert ".glb, .gltf, .obj, .off, .ply, .stl" in refusal(tmp_path / "a.fbx")
     (tmp_path / "folder.obj").mkdir()
-    assert "cannot be read" in refusal(tmp_path / "folder.obj")
+    assert "is a folder" in refusal(tmp_path / "folder.obj")
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".gltf", ".obj", ".off", ".ply", ".stl"])

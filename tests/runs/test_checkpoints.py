@@ -41,12 +41,15 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_and_says_so(
     assert asset(killed) == asset(unbroken)
 
 
-def test_only_damaged_checkpoints_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+def test_only_damaged_checkpoints_are_one_error_that_says_what_to_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "checkpoints").mkdir()
     for step in (5, 10):
         (tmp_path / "checkpoints" / f"step-{step:07d}.safetensors").write_bytes(b"nonsense")
     with pytest.raises(FileProblem, match="all checkpoints are damaged. Start the run again"):
         go_on(tmp_path)
+    assert caplog.records == []
 
 
 def test_a_full_disk_ends_in_one_line_and_leaves_the_last_checkpoint_whole(

@@ -183,6 +183,12 @@ class NoPrior(GaussianPrior):
         raise InvalidInput("no weights.", setting="prior2d.weights")
 
 
+@pytest.mark.parametrize("name", ["n" * 5000, "a/" * 2500])
+def test_a_name_that_no_folder_can_have_is_an_event(tmp_path: Path, name: str) -> None:
+    (failed,) = events(tmp_path / name)
+    assert isinstance(failed, Failed) and isinstance(failed.error, FileProblem) and "too long" in str(failed.error)
+
+
 def test_a_run_that_could_not_start_leaves_nothing(tmp_path: Path) -> None:
     started, failed = events(tmp_path / "run", replace(CONFIG, prior2d=NoPrior()))
     assert isinstance(started, Started) and isinstance(failed, Failed)

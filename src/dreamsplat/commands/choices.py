@@ -24,7 +24,9 @@ CHOICES = ConstructorRegistry()
 
 
 _PROMPT_HELP = 'What to make, such as "a red mushroom". `dreamsplat words` lists what the bundled models know.'
-_PROMPT = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="PROMPT", help=_PROMPT_HELP)]]
+_PROMPT = tyro.conf.Positional[
+    Annotated[str, tyro.conf.arg(metavar="PROMPT", help=_PROMPT_HELP, help_behavior_hint="")]
+]
 """Before all flags, without a flag of its own."""
 
 

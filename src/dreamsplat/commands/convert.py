@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,39 +13,19 @@ import tyro
 
 from dreamsplat import registry
 from dreamsplat.commands.flags import parse_flags
+from dreamsplat.commands.places import check_input, check_output, ending
 from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.mesh.settings import MeshSettings
 
 if TYPE_CHECKING:
     from dreamsplat.assets import Pruned
     from dreamsplat.types import Gaussians
 
 
-def write_points(gaussians: Gaussians, path: Path) -> str:
-    """Write the centres of all Gaussians that are not faint, in their mean colour; says how many there are."""
-    from dreamsplat.assets import solid_points
-    from dreamsplat.formats.ply import save_points
-
-    cloud = solid_points(gaussians)
-    save_points(cloud, path)
-    return f"{len(cloud):,} points"
-
-
-def write_mesh(gaussians: Gaussians, path: Path) -> str:
-    """Write a closed mesh with a colour at each vertex; says how many triangles it has."""
-    from dreamsplat.mesh import MESH_WRITERS, mesh_of
-
-    mesh = mesh_of(gaussians)
-    MESH_WRITERS[path.suffix.lower()](mesh, path)
-    return f"{len(mesh.faces):,} triangles"
-
-
-EXPORTS: dict[str, Callable[[Gaussians, Path], str]] = {
-    ".points.ply": write_points,
-    ".mesh.glb": write_mesh,
-    ".obj": write_mesh,
-}
-"""Name endings of files that hold no Gaussians -> function that writes one and says what is in it."""
-
+_MESHES = (".mesh.glb", ".obj")
+_MESH = MeshSettings()
+EXPORTS = (".points.ply", *_MESHES)
+"""Name endings of files that can be written and hold no Gaussians."""
 _FIXED_AXES = (".glb", ".html", ".mesh.glb", ".obj")  # Their writers turn the asset as the format demands.
 
 
@@ -69,6 +49,8 @@ class Convert:
     sh_degree: Literal[0, 1, 2, 3] | None = None
     """Degree of the spherical harmonics, which make colours change with direction: higher degrees are dropped, missing
     ones are filled with zeros. Some engines read only .ply files of degree 3."""
+    mesh: MeshSettings = _MESH
+    """How a mesh is made: OUT ends in .mesh.glb or .obj."""
     overwrite: bool = False
     """Replace a file of that name."""
 
@@ -78,38 +60,23 @@ class Convert:
             raise InvalidInput(f"{self.max_gaussians}, expected at least 1.", setting="max_gaussians")
         if self.max_mb is not None and not 0 < self.max_mb < math.inf:
             raise InvalidInput(f"{self.max_mb}, expected a number of megabytes above 0.", setting="max_mb")
-        try:
-            self._check_place()
-        except FileProblem:
-            raise
-        except OSError as error:  # such as a name that is too long
-            raise FileProblem(f"{self.out}: cannot be used ({error.strerror}). Choose another name.") from error
-        kind = _kind(self.out)
-        if kind is None:
-            known = ", ".join(sorted({*registry.members("formats"), *EXPORTS}))
-            raise FileProblem(f"{self.out}: unknown format '{self.out.suffix}'.", advice=f"Known endings: {known}.")
-        if self.max_mb is not None and EXPORTS.get(kind) is write_mesh:
+        check_input(self.asset)
+        kind = check_output(self.out, self.overwrite, _endings())
+        if self.out.exists() and self.out.samefile(self.asset):
+            raise FileProblem(f"{self.out}: is the input file.", advice="Choose another name for the output.")
+        if self.max_mb is not None and kind in _MESHES:
             raise InvalidInput("cannot limit the size of a mesh.", setting="max_mb", advice="Omit --max-mb.")
+        if self.mesh != _MESH and kind not in _MESHES:
+            raise InvalidInput(f"{kind} files hold no mesh.", advice="Omit the flags --mesh.*.")
         if self.up_axis != "z" and kind in _FIXED_AXES:
             raise InvalidInput(f"{kind} files always have +y up.", setting="up_axis", advice="Omit --up-axis.")
         if self.from_up_axis != "z" and self.asset.suffix.lower() == ".glb":
             raise InvalidInput(".glb files always have +y up.", setting="from_up_axis", advice="Omit --from-up-axis.")
 
-    def _check_place(self) -> None:
-        if not self.out.absolute().parent.is_dir():
-            raise FileProblem(f"{self.out}: there is no folder '{self.out.parent}'.", advice="Create it first.")
-        if self.out.is_dir():
-            raise FileProblem(f"{self.out}: is a folder, expected the name of a file to write.")
-        if self.out.exists():
-            if self.asset.exists() and self.out.samefile(self.asset):
-                raise FileProblem(f"{self.out}: is the input file.", advice="Choose another name for the output.")
-            if not self.overwrite:
-                raise FileProblem(f"{self.out}: the file exists.", advice="Choose another name, or add --overwrite.")
-
 
 def convert(arguments: Sequence[str]) -> int:
     """`dreamsplat convert`: write an asset as another kind of file, and print its path, content and size."""
-    args = parse_flags(Convert, arguments, "convert")
+    args = parse_flags(Convert, arguments, "convert", config=(tyro.conf.FlagCreatePairsOff,))
     from dreamsplat.assets import with_sh_degree
     from dreamsplat.formats import load
 
@@ -117,7 +84,7 @@ def convert(arguments: Sequence[str]) -> int:
     if args.sh_degree is not None:
         asset = with_sh_degree(asset, args.sh_degree)
     pruned = _pruned(asset, args)
-    content = _write(pruned.gaussians, args.out, args.up_axis)
+    content = _write(pruned.gaussians, args.out, args.up_axis, args.mesh)
     summary = f"{args.out}: {content}, {args.out.stat().st_size / 1e6:.3g} MB"
     if len(pruned.gaussians) < len(asset):
         summary += f"; kept {len(pruned.gaussians):,} of {len(asset):,}, PSNR of the pictures {pruned.psnr_db:.1f} dB"
@@ -132,7 +99,7 @@ def _pruned(asset: Gaussians, args: Convert) -> Pruned:
     if args.max_mb is None:
         return Pruned(asset, math.inf) if args.max_gaussians is None else prune(asset, args.max_gaussians)
     with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / f"asset{_kind(args.out)}"
+        trial = Path(folder) / f"asset{ending(args.out, _endings())}"
 
         def size_of(gaussians: Gaussians) -> int:
             _write(gaussians, trial, args.up_axis)
@@ -141,15 +108,36 @@ def _pruned(asset: Gaussians, args: Convert) -> Pruned:
         return prune_to_size(asset, int(args.max_mb * 1e6), size_of, args.max_gaussians)
 
 
-def _write(gaussians: Gaussians, path: Path, up_axis: str) -> str:
+def _write(gaussians: Gaussians, path: Path, up_axis: str, mesh: MeshSettings = _MESH) -> str:
     """Write the file, and say what is in it."""
     from dreamsplat.formats import save
 
-    gaussians = _stood_up(gaussians, up_axis)
-    if (kind := _kind(path)) in EXPORTS:
-        return EXPORTS[kind](gaussians, path)
+    gaussians, kind = _stood_up(gaussians, up_axis), ending(path, _endings())
+    if kind in _MESHES:
+        return _write_mesh(gaussians, path, mesh)
+    if kind == ".points.ply":
+        return _write_points(gaussians, path)
     save(gaussians, path)
     return f"{len(gaussians):,} Gaussians"
+
+
+def _write_mesh(gaussians: Gaussians, path: Path, settings: MeshSettings) -> str:
+    """Write a closed mesh with a colour at each vertex."""
+    from dreamsplat.mesh import MESH_WRITERS, mesh_of
+
+    mesh = mesh_of(gaussians, settings)
+    MESH_WRITERS[path.suffix.lower()](mesh, path)
+    return f"{len(mesh.faces):,} triangles"
+
+
+def _write_points(gaussians: Gaussians, path: Path) -> str:
+    """Write the centres of all Gaussians that are not faint, in their mean colour."""
+    from dreamsplat.assets import solid_points
+    from dreamsplat.formats.ply import save_points
+
+    cloud = solid_points(gaussians)
+    save_points(cloud, path)
+    return f"{len(cloud):,} points"
 
 
 def _stood_up(gaussians: Gaussians, up_axis: str, back: bool = False) -> Gaussians:
@@ -162,8 +150,5 @@ def _stood_up(gaussians: Gaussians, up_axis: str, back: bool = False) -> Gaussia
     return rotated(gaussians, turn.T if back else turn)
 
 
-def _kind(path: Path) -> str | None:
-    """The longest known ending of a file's name."""
-    known = (*registry.members("formats"), *EXPORTS)
-    ends = [end for end in known if path.name.lower().endswith(end) and len(path.name) > len(end)]
-    return max(ends, key=len, default=None)
+def _endings() -> tuple[str, ...]:
+    return (*registry.names("formats"), *EXPORTS)

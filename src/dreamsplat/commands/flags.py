@@ -15,7 +15,7 @@ from tyro import _errors as tyro_errors  # Private, hence the pin of tyro in pyp
 
 from dreamsplat import registry
 from dreamsplat.commands.choices import CHOICES
-from dreamsplat.commands.messages import POSITIONAL
+from dreamsplat.commands.messages import WITHOUT_FLAG
 from dreamsplat.errors import DreamsplatError, InvalidInput
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def flag_errors_in_one_line(command: str, kind: type | None = None) -> Iterator[
             _raise_own_error(sys.exception())
         complaint = _in_words(event)
         if kind and isinstance(event, tyro_errors.UnrecognizedArgs):
-            complaint += _hint(event.tokens, dict(_flags_of(kind)))
+            complaint += _hint(event.tokens, kind)
         if complaint:
             raise InvalidInput(complaint, advice=f"See `dreamsplat {command} --help`.")
 
@@ -73,7 +73,8 @@ def _raise_own_error(failure: BaseException | None) -> None:
     if isinstance(error, DreamsplatError):
         # Settings that do not know where they sit name themselves only; tyro knows the rest.
         place = str(getattr(failure, "arg", "")).removeprefix(f"{UNPREFIXED}.")
-        known = "." in error.setting or not place or "dummy" in place or place[0].isupper()  # tyro's names, not ours
+        known = "." in error.setting or error.setting == place
+        known |= not place or "dummy" in place or place[0].isupper()  # tyro's names, not ours
         setting = error.setting if known else f"{place}.{error.setting}".rstrip(".")
         raise type(error)(error.message, setting=setting, advice=error.advice) from None
 
@@ -86,8 +87,7 @@ def _in_words(event: tyro_errors.ParseErrorEvent) -> str:
         case tyro_errors.MissingSubcommand(subcommand_spec=spec):
             return f"missing: one of {', '.join(spec.parser_from_name)}."
         case tyro_errors.UnrecognizedArgs(tokens=tokens):
-            loose = not any(token.startswith("-") or ":" in token for token in tokens)
-            return f"unknown: {', '.join(tokens)}." + (" Put a text of several words in quotes." if loose else "")
+            return f"unknown: {', '.join(tokens)}."
         case tyro_errors.InvalidChoice(argument=argument, value=value, choices=choices):
             ordered = sorted(choices) if "None" in choices else choices  # Those of a union come in any order.
             return f"{_name(argument)}: '{value}', expected one of {', '.join(ordered)}."
@@ -109,14 +109,20 @@ def _name(argument: Any) -> str:
     return str(argument.lowered.metavar) if argument.is_positional() else argument.lowered.name_or_flags[-1]
 
 
-def _hint(tokens: Sequence[str], known: dict[str, str]) -> str:
-    """What was perhaps meant by words that are not understood."""
-    for word in (token.split("=")[0] for token in tokens):
+def _hint(tokens: Sequence[str], kind: type) -> str:
+    """What was perhaps meant by arguments of a command that are not understood."""
+    words, known = [token.split("=")[0] for token in tokens], dict(_flags_of(kind))
+    for word in words:
         if known.get(word):
             return f" {word} is a flag of {known[word]}: put that before it."
+        if word in known and ":" in word:
+            return f" There can be only one {word.split(':')[0]}."
         if near := difflib.get_close_matches(word, known, n=1):
             return f" Perhaps you meant {near[0]}."
-    return ""
+    hints = get_type_hints(kind, include_extras=True)
+    takes_words = UNPREFIXED in hints or any(tyro.conf.Positional in get_args(hint) for hint in hints.values())
+    loose = not words[0].startswith("-") and ":" not in words[0]
+    return " A text or path with spaces needs quotes." if takes_words and loose else ""
 
 
 def _flags_of(kind: type, prefix: str = "", choice: str = "") -> Iterator[tuple[str, str]]:
@@ -130,5 +136,5 @@ def _flags_of(kind: type, prefix: str = "", choice: str = "") -> Iterator[tuple[
                 yield from _flags_of(cls, f"{path}.", f"{path}:{member}")
         elif is_dataclass(inner) and isinstance(inner, type):
             yield from _flags_of(inner, "" if name == UNPREFIXED else f"{path}.", choice)
-        elif tyro.conf.Positional not in marks and path not in POSITIONAL:
+        elif tyro.conf.Positional not in marks and path not in WITHOUT_FLAG:
             yield f"--{path}", choice

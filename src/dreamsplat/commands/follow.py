@@ -8,28 +8,19 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from dreamsplat.commands.messages import with_flags
 from dreamsplat.config import DreamConfig
-from dreamsplat.errors import FileProblem
 from dreamsplat.runs import Failed, Finished, Pictures, Stop, Warned
 
 PICTURES = Pictures()
 """How large the preview and the film of a run are."""
 
 _log = logging.getLogger(__name__)
-
-
-def refuse_taken(folder: Path, overwrite: bool) -> None:
-    """Raise FileProblem if there is something in a folder, and it may not be overwritten."""
-    if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise FileProblem(
-            f"{folder}: the folder exists and is not empty.", advice="Choose another --out, or add --overwrite."
-        )
 
 
 def follow(folder: Path, config: DreamConfig, **settings: Any) -> tuple[Finished, int]:
@@ -89,4 +80,5 @@ class _Signals:
         self.number = number
         self.stop.set()
         again = "Press Ctrl-C" if number == signal.SIGINT else "Send the signal"
-        print(f"Stopping after this step. {again} again to quit now.", file=sys.stderr)
+        with suppress(OSError):  # A log that is full or closed does not stop the run before its step is done.
+            print(f"Stopping after this step. {again} again to quit now.", file=sys.stderr)

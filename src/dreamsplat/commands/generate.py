@@ -15,16 +15,17 @@ from typing import Annotated
 import tyro
 
 from dreamsplat.commands.flags import parse_flags
+from dreamsplat.commands.places import check_folder
 from dreamsplat.config import DreamConfig
-from dreamsplat.errors import InvalidInput
+from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.presets import PRESETS
-from dreamsplat.runs import read_config
+from dreamsplat.runs import Record, read_config, read_record
 from dreamsplat.runs.folder import check_name
 from dreamsplat.runs.sources import with_absolute_paths
 
 DEFAULT_PRESET = "bundled"
 CHECKPOINT_EVERY = 50
-"""Optimisation steps."""
+"""Optimisation steps, unless the user or the run to continue says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +39,23 @@ class Generate:
     """Allow a folder that is not empty: results of an earlier run in it are replaced, other files stay."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Continue the run in this folder, which was stopped or killed. It keeps its settings: omit the prompt, and every
-    other flag but --checkpoint-every."""
+    other flag but --checkpoint-every and --dry-run."""
     preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")] = DEFAULT_PRESET
     """Which set of defaults the other flags start from."""
     image: Path | None = None
     """A picture for the 3D prior to start from instead of the prompt, which still guides the 2D prior (Shap-E only)."""
     vram: int | None = None
     """GPU memory to fit into, GB: 8, 12, 16 or 24. Chooses render size, views and precision (docs/presets.md)."""
-    checkpoint_every: int = CHECKPOINT_EVERY
-    """Optimisation steps between checkpoints, from which --resume continues."""
+    checkpoint_every: int | None = None
+    """Optimisation steps between checkpoints, from which --resume continues: 50, or what the resumed run had."""
     dry_run: bool = False
-    """Check the settings, print them as JSON and stop. No model is loaded and no folder is needed."""
+    """Check everything that can be checked without loading a model, print the settings as JSON and stop."""
     config: Annotated[DreamConfig, tyro.conf.arg(name="")]  # Its settings are flags without a prefix.
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise InvalidInput(f"{self.checkpoint_every}, expected at least 1 step.", setting="checkpoint_every")
 
     def settings(self) -> DreamConfig:
         """The settings of the run, once --image and --vram are carried out; its paths hold in any working directory."""
@@ -68,19 +74,55 @@ def generate(arguments: Sequence[str]) -> int:
         0; 130 or 143 if Ctrl-C or SIGTERM stopped the run, which can be resumed.
     """
     args = parse(arguments)
-    if args.resume is None:
-        config, folder = args.settings(), args.out or default_folder(args.config)
-        config.check()
-    else:
-        config, folder = _settings_of(args), args.resume
-    if args.dry_run:
-        print(json.dumps(config.to_json(), indent=2))
-        return 0
-    from dreamsplat.commands.follow import follow, refuse_taken  # Here and not above: a wrong flag needs no torch.
+    if args.resume is not None:
+        return _go_on(args, args.resume)
+    config, folder = args.settings(), args.out or default_folder(args.config)
+    config.check()
+    check_folder(folder, args.overwrite)
+    if config.device == "cuda":
+        from dreamsplat.method.devices import resolve_device  # Here and not above: a wrong flag needs no torch.
 
-    refuse_taken(folder, args.overwrite or args.resume is not None)
-    again = args.resume is not None
-    finished, code = follow(folder, config, checkpoint_every=args.checkpoint_every, resume=again)
+        resolve_device(config.device)
+    if args.dry_run:
+        return _print_settings(config)
+    return _carry_out(folder, config, args.checkpoint_every or CHECKPOINT_EVERY)
+
+
+def _go_on(args: Generate, folder: Path) -> int:
+    """`--resume`: the rest of a run."""
+    config, record = _settings_of(args, folder), _record_of(folder)
+    every = record.checkpoint_every if record else CHECKPOINT_EVERY
+    if not args.dry_run:
+        code = _carry_out(folder, config, args.checkpoint_every or every, resume=True)
+        if record and record.state == "done":
+            print(
+                f"{folder}: the run was finished already. Only asset and pictures were written again.", file=sys.stderr
+            )
+        return code
+    from dreamsplat.method.devices import resolve_device  # Here and not above: both wait for torch.
+    from dreamsplat.runs.checkpoints import checkpoint_of
+
+    resolve_device(config.device)
+    checkpoint = checkpoint_of(folder, config)
+    if record and record.state == "done":
+        told = "the run is finished. Resuming it would only write asset and pictures again."
+    elif checkpoint is None:
+        told = "there is no checkpoint yet. The run would start again."
+    else:
+        told = f"the run would continue from step {checkpoint.step} of {config.steps}."
+    print(f"{folder}: {told}", file=sys.stderr)
+    return _print_settings(config)
+
+
+def _print_settings(config: DreamConfig) -> int:
+    print(json.dumps(config.to_json(), indent=2))
+    return 0
+
+
+def _carry_out(folder: Path, config: DreamConfig, checkpoint_every: int, resume: bool = False) -> int:
+    from dreamsplat.commands.follow import follow  # Here and not above: it waits for torch.
+
+    finished, code = follow(folder, config, checkpoint_every=checkpoint_every, resume=resume)
     if finished.state == "done":
         print("\n".join(str(path) for path in finished.paths))
     else:
@@ -115,18 +157,25 @@ def default_folder(config: DreamConfig) -> Path:
     return next(folder for folder in tried if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())))
 
 
-def _settings_of(args: Generate) -> DreamConfig:
+def _settings_of(args: Generate, folder: Path) -> DreamConfig:
     """The settings of the run to continue."""
     default = Generate(config=PRESETS[DEFAULT_PRESET])
-    allowed = replace(default, resume=args.resume, checkpoint_every=args.checkpoint_every, dry_run=args.dry_run)
+    allowed = replace(default, resume=folder, checkpoint_every=args.checkpoint_every, dry_run=args.dry_run)
     if args != allowed:
         raise InvalidInput(
             "a run continues with its own settings.", setting="resume",
-            advice="Omit the prompt and every flag but `checkpoint_every`.",
+            advice="Omit the prompt and every flag but `checkpoint_every` and `dry_run`.",
         )  # fmt: skip
-    assert args.resume is not None, "asked for by its caller"
-    check_name(args.resume)
-    return read_config(args.resume)
+    check_name(folder)
+    return read_config(folder)
+
+
+def _record_of(folder: Path) -> Record | None:
+    """The record of a run; None if it is damaged, which does not keep the run from going on."""
+    try:
+        return read_record(folder)
+    except FileProblem:
+        return None
 
 
 def _preset_name(arguments: Sequence[str]) -> str:

@@ -6,8 +6,8 @@ import re
 
 from dreamsplat.errors import DreamsplatError, UnknownWord
 
-POSITIONAL = ("prompt",)
-"""Settings that have no flag."""
+WITHOUT_FLAG = ("prompt", "loss", "prior2d", "prior3d", "representation", "times")
+"""Settings that are given by a word instead: a text, or a choice such as `loss:ism`."""
 
 _SETTING = re.compile(r"`([a-z]\w*(?:\.\w+)*)`")
 
@@ -26,4 +26,4 @@ def with_flags(text: str) -> str:
 
 
 def _flag(setting: str) -> str:
-    return setting if setting in POSITIONAL else f"--{setting.replace('_', '-')}"
+    return setting if setting in WITHOUT_FLAG else f"--{setting.replace('_', '-')}"

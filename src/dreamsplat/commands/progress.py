@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,17 +16,34 @@ LINE_SECONDS = 5.0
 
 _STAGES = {"lift": "lift to Gaussians", "distil": "distil"}
 _Show = Callable[[Event], None]
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
 def show_progress(console: Console | None = None) -> Iterator[_Show]:
-    """Lend a function that shows each event of a run, on stderr."""
+    """Lend a function that shows each event of a run, on stderr, as long as that works."""
     console = console or Console(stderr=True)
     if console.is_terminal:
         with _live_bar(console) as show:
-            yield show
+            yield _harmless(show)
     else:
-        yield _plain_lines(console)
+        yield _harmless(_plain_lines(console))
+
+
+def _harmless(show: _Show) -> _Show:
+    """A display that ends with its first fault, such as a log that is full or closed, and does not stop the run."""
+    works = True
+
+    def show_if_it_works(event: Event) -> None:
+        nonlocal works
+        try:
+            if works:
+                show(event)
+        except Exception as fault:
+            works = False
+            _log.warning("The run goes on without a progress display (%s).", fault)
+
+    return show_if_it_works
 
 
 @contextmanager
@@ -61,8 +79,8 @@ def _plain_lines(console: Console) -> _Show:
             return
         last = event.seconds
         counted = f" step {event.step}/{event.total}" if stage == "distil" else ""
-        with suppress(OSError, SystemExit):  # A log that is full or closed does not stop a run; rich would exit.
-            console.print(f"{_STAGES[stage]}{counted}: {told}", highlight=False, markup=False, soft_wrap=True)
+        # Not by rich, which ends the process when a log is closed.
+        print(f"{_STAGES[stage]}{counted}: {told}", file=console.file, flush=True)
 
     return show
 

@@ -10,7 +10,8 @@ from typing import Annotated
 import tyro
 
 from dreamsplat.commands.flags import parse_flags
-from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.commands.places import check_input, check_output
+from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.ranges import check_range
 
 _FILMS = (".mp4", ".webp", ".gif")
@@ -40,16 +41,13 @@ class Render:
     """Red, green and blue behind the object, each 0 to 1."""
     frames: int = 120
     """Frames in a turntable, played at 30 per second; 1 to 10000."""
+    overwrite: bool = False
+    """Replace a file of that name."""
 
     def __post_init__(self) -> None:
-        """Refuse what the cameras do not check themselves."""
+        """Refuse what can be refused before the asset is read."""
+        check_output(self.out, self.overwrite, (".png", *_FILMS))
         suffix = self.out.suffix.lower()
-        if suffix not in (".png", *_FILMS):
-            raise FileProblem(
-                f"{self.out}: unknown format '{self.out.suffix}'.", advice=f"Use .png, {', '.join(_FILMS)}."
-            )
-        if not self.out.absolute().parent.is_dir():
-            raise FileProblem(f"{self.out}: there is no folder '{self.out.parent}'.", advice="Create it first.")
         largest = _LARGEST_FILM_PX if suffix in _FILMS else _LARGEST_PX
         if not 1 <= self.size <= largest:
             what = "film, since players decode no more" if suffix in _FILMS else "picture"
@@ -64,11 +62,12 @@ class Render:
             raise InvalidInput(
                 f"{self.background}, expected three numbers from 0 to 1, such as 1 1 1.", setting="background"
             )
+        check_input(self.asset)
 
 
 def render(arguments: Sequence[str]) -> int:
     """`dreamsplat render`: write one picture or a film of an asset, and print its path."""
-    args = parse_flags(Render, arguments, "render")
+    args = parse_flags(Render, arguments, "render", config=(tyro.conf.FlagCreatePairsOff,))
     import torch
 
     from dreamsplat.assets.draw import Frames

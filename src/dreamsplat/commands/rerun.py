@@ -13,6 +13,7 @@ from typing import Annotated
 import tyro
 
 from dreamsplat.commands.flags import parse_flags
+from dreamsplat.commands.places import check_folder
 from dreamsplat.errors import FileProblem
 from dreamsplat.runs import Record, read_config, read_record
 from dreamsplat.runs.folder import ASSET, CHECKPOINTS
@@ -43,9 +44,9 @@ def rerun(arguments: Sequence[str]) -> int:
     out = args.out or args.folder.with_name(f"{args.folder.resolve().name}-rerun")
     if out.resolve() == args.folder.resolve():
         raise FileProblem(f"{out}: is the run to be repeated.", advice="Choose another --out.")
-    from dreamsplat.commands.follow import follow, refuse_taken
+    check_folder(out, args.overwrite)
+    from dreamsplat.commands.follow import follow  # Here and not above: it waits for torch.
 
-    refuse_taken(out, args.overwrite)
     finished, code = follow(out, config, checkpoint_every=before.checkpoint_every)
     if finished.state == "stopped":
         print(f"Stopped. To repeat it: dreamsplat rerun {shlex.quote(str(args.folder))} --overwrite", file=sys.stderr)

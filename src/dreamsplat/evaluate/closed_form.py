@@ -31,6 +31,9 @@ class GaussianPrior(AbstractImagePriorSpec):
         """The denoiser; it works on any device."""
         return GaussianDenoiser(self)
 
+    def check_second_network(self) -> None:
+        """It has a second denoiser."""
+
 
 class GaussianDenoiser(AbstractImagePrior):
     """Conditions are the means mu [C, 1, 1, 1] themselves."""

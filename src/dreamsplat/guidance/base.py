@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from math import inf
 from typing import TYPE_CHECKING
 
+from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.ranges import check_range
 from dreamsplat.priors2d.base import AbstractImagePrior, AbstractSecondNetwork
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dreamsplat.config import DreamConfig
     from dreamsplat.guidance.conditions import Conditions
 
 LossState = AbstractSecondNetwork | None
@@ -96,6 +98,14 @@ def check_guidance(guidance_scale: float, rescale: float = 0.0) -> None:
     check_range("loss.rescale", rescale, 0, 1)
 
 
+def check_gradient(loss: AbstractLoss, gradient: object, z: Tensor) -> None:
+    """Refuse what the `grad` of a loss returned if it is no tensor of the shape of z."""
+    found = list(gradient.shape) if isinstance(gradient, type(z)) else type(gradient).__name__
+    if found != list(z.shape):
+        name = type(loss).__qualname__
+        raise InvalidInput(f"{name}.grad returned {found}, expected a tensor of the shape of z, {list(z.shape)}.")
+
+
 class AbstractLoss(ABC):
     """A distillation loss: settings only; turns a noisy prediction into a gradient on the clean sample."""
 
@@ -103,6 +113,13 @@ class AbstractLoss(ABC):
     @abstractmethod
     def needs_negative(self) -> bool:
         """Whether it asks about the negative prompt too."""
+
+    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most losses allow every run)
+        """Refuse what this loss cannot do in a run; no model is loaded.
+
+        Raises:
+            InvalidInput: naming the setting.
+        """
 
     def start(self, prior: AbstractImagePrior) -> LossState:
         """What it learns during a run, before the first step.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dreamsplat.config import DreamConfig
     from dreamsplat.guidance.conditions import Conditions
     from dreamsplat.priors2d.base import AbstractImagePrior
 
@@ -49,6 +50,10 @@ class VSD(AbstractLoss):
     def needs_negative(self) -> bool:
         """At a scale of 1 the negative estimate cancels."""
         return self.guidance_scale != 1
+
+    def check(self, config: DreamConfig) -> None:
+        """The 2D prior must have a second network."""
+        config.prior2d.check_second_network()
 
     def start(self, prior: AbstractImagePrior) -> LossState:
         """The second network, which at first is the model itself."""

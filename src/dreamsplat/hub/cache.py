@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from dreamsplat.errors import MissingDependency
 from dreamsplat.hub.optional import require
+
+
+def as_folder(model: str) -> Path | None:
+    """The folder that a model's name stands for; None if there is no such folder, whatever the name."""
+    folder = os.path.expanduser(model)
+    return Path(folder) if os.path.isdir(folder) else None
 
 
 def cached(model: str, revision: str | None = None) -> Path | None:

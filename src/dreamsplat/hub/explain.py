@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dreamsplat.errors import DreamsplatError, FileProblem
-from dreamsplat.hub.cache import cache_folder, cached, is_offline, missing_files
+from dreamsplat.hub.cache import as_folder, cache_folder, cached, is_offline, missing_files
 
 NOT_A_MODEL = 'no such folder, and not a hub id "owner/name" either. Give one of the two.'
 """The reason for refusing a name that cannot be a model."""
@@ -49,7 +49,7 @@ def why_missing(model: str, revision: str | None, folder: Path, missing: Sequenc
         missing: Glob patterns that match nothing there.
     """
     named = _named(model, revision)
-    if not Path(model).expanduser().is_dir() and is_offline():
+    if not as_folder(model) and is_offline():
         return f"{named}: {_not_cached(model, revision, missing)}"
     pickles = [p.name for pattern in missing for p in (folder / pattern).parent.glob("*") if p.suffix in PICKLES]
     if pickles:

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.hub.cache import cached, is_offline, missing_files
+from dreamsplat.hub.cache import as_folder, cached, is_offline, missing_files
 from dreamsplat.hub.explain import NOT_A_MODEL, explained, is_unreachable, why_missing
 from dreamsplat.hub.optional import require
 
 OTHER_COPIES = ("*.fp16.*", "*.non_ema.*")
 """Further copies of the weights, which repositories often hold beside the ones that are read."""
 
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_HUB_ID = re.compile(r"(?=.{1,96}$)\w[\w.-]*(/\w[\w.-]*)?")
+"""The hub's own rules, so that a wrong name is refused before the hub is asked."""
 
 
 def local_folder(
@@ -35,8 +36,8 @@ def local_folder(
     Raises:
         FileProblem: if files are missing and cannot be fetched.
     """
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
+    folder = as_folder(model)
+    if folder is None:
         found = found_here([model], revision, files)
         if found is not None:
             return found[1]
@@ -53,7 +54,7 @@ def local_folder(
 def found_here(models: Sequence[str], revision: str | None, files: Sequence[str]) -> tuple[str, Path] | None:
     """The first of several equal models that is on this machine, and its folder; nothing is fetched."""
     for model in models:
-        folder = Path(model).expanduser() if Path(model).expanduser().is_dir() else cached(model, revision)
+        folder = as_folder(model) or cached(model, revision)
         if folder is not None and not missing_files(folder, files):
             return model, folder
     return None
@@ -66,7 +67,7 @@ def check_available(model: str, revision: str | None, files: Sequence[str]) -> N
         FileProblem: for a folder that lacks files, for what is neither a folder nor a hub id, and, while the network is
             forbidden, for what is not in the cache.
     """
-    if Path(model).expanduser().is_dir() or is_offline():
+    if as_folder(model) or is_offline():
         local_folder(model, revision, files)
     elif not _HUB_ID.fullmatch(model):
         raise FileProblem(f"{model}: {NOT_A_MODEL}")

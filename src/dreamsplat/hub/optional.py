@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from types import ModuleType
 
 from dreamsplat.errors import MissingDependency
+
+
+def check_installed(package: str, extra: str) -> None:
+    """Refuse a package that is not there, with the message of `require`; nothing is imported."""
+    if find_spec(package) is None:
+        raise _missing(package, extra, "not installed")
 
 
 def require(package: str, extra: str) -> ModuleType:
@@ -17,4 +24,8 @@ def require(package: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as problem:
-        raise MissingDependency(f'{package}: {problem}. Run `pip install "dreamsplat[{extra}]"`.') from problem
+        raise _missing(package, extra, problem) from problem
+
+
+def _missing(package: str, extra: str, why: object) -> MissingDependency:
+    return MissingDependency(f'{package}: {why}. Run `pip install "dreamsplat[{extra}]"`.')

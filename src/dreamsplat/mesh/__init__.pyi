@@ -1,9 +1,8 @@
-from .bake import BakeSettings
-from .build import MeshSettings, mesh_of
+from .build import mesh_of
 from .files import MESH_WRITERS, write_glb, write_obj
 from .read import read_mesh
 from .sample import Patch, Surface, sample_surface
-from .surface import SurfaceSettings
+from .settings import BakeSettings, MeshSettings, SurfaceSettings
 from .triangles import Mesh, vertex_normals
 
 __all__ = [

@@ -6,8 +6,7 @@ depth: behind that it is hidden. Vertices that no camera sees get the mean colou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import inf, pi, sqrt, tan
+from math import pi, sqrt, tan
 
 import torch
 from torch import Tensor
@@ -15,8 +14,8 @@ from torch.nn.functional import grid_sample, max_pool2d, normalize
 
 from dreamsplat.maths.harmonics import sh_to_rgb
 from dreamsplat.maths.neighbours import nearest_neighbours
-from dreamsplat.maths.ranges import check_range
 from dreamsplat.maths.rotations import look_at, rotation_from_quats
+from dreamsplat.mesh.settings import BakeSettings
 from dreamsplat.render import render
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
@@ -26,25 +25,6 @@ _RIM = 1 / 128  # Of a picture's width: how far past an occluder's edge a vertex
 _SKIN = 1 / 32  # Of the object's size: how far the rendered depth of a soft surface may be off.
 _NEIGHBOURS = 8  # Gaussians that colour a vertex which no camera sees.
 _SEEN = 1e-3  # Weight above which only cameras count: one that sees the vertex at a slant of 80 degrees.
-
-
-@dataclass(frozen=True)
-class BakeSettings:
-    """How colours are taken from renderings."""
-
-    views: int = 48
-    """Cameras, evenly spread over a sphere around the object, 1 to 1000."""
-    size: int = 512
-    """Width and height of their pictures, 16 to 8192 px."""
-    sharpness: float = 4.0
-    """A camera's weight is the cosine between the vertex's normal and the view to this power, >= 0; higher values mix
-    fewer cameras, so details stay sharp."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        check_range("views", self.views, 1, 1000)
-        check_range("size", self.size, 16, 8192)
-        check_range("sharpness", self.sharpness, 0, inf)
 
 
 def cameras_around(

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 
-from dreamsplat.mesh.bake import BakeSettings, bake_colours
-from dreamsplat.mesh.surface import SurfaceSettings, extract_surface
+from dreamsplat.mesh.bake import bake_colours
+from dreamsplat.mesh.settings import MeshSettings
+from dreamsplat.mesh.surface import extract_surface
 from dreamsplat.mesh.triangles import Mesh, vertex_normals
 from dreamsplat.types import Gaussians
-
-
-@dataclass(frozen=True)
-class MeshSettings:
-    """How a mesh is made."""
-
-    surface: SurfaceSettings = field(default_factory=SurfaceSettings)
-    """Its shape."""
-    bake: BakeSettings = field(default_factory=BakeSettings)
-    """Its colours."""
 
 
 def mesh_of(gaussians: Gaussians, settings: MeshSettings | None = None) -> Mesh:

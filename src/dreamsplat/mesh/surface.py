@@ -6,8 +6,6 @@ hollow skins. Empty voxels that cannot be reached from outside are filled, since
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -18,37 +16,11 @@ from scipy.sparse import coo_array
 
 from dreamsplat.assets.gaussians import rows
 from dreamsplat.errors import InvalidInput, MissingDependency
-from dreamsplat.maths.ranges import check_range
 from dreamsplat.mesh.density import MIN_ALPHA, Grid, bounds, density_on, grid_over
+from dreamsplat.mesh.settings import SurfaceSettings
 from dreamsplat.types import Gaussians
 
 _COARSE = 64  # Voxels along the longest side of the grids that only locate the object.
-
-
-@dataclass(frozen=True)
-class SurfaceSettings:
-    """How a surface is extracted from Gaussians."""
-
-    resolution: int = 128
-    """Voxels along the longest side of the object, 16 to 512."""
-    level: float = 0.4
-    """Density at the surface, > 0: sum of opacity times Gaussian. For assets of the bundled models, 0.4 gives the
-    outline at which a renderer draws alpha 0.5, to within 1 % of its area."""
-    gap: int = 4
-    """Voxels, 0 to 8: a cavity counts as closed if the holes in its skin are no wider than twice this."""
-    smoothing: int = 10
-    """Steps of Taubin smoothing, >= 0, without which each Gaussian is a bump. It preserves the volume."""
-    least_share: float = 0.02
-    """Separate pieces with less than this share, 0 to 1, of the largest piece's mass (density times volume) are
-    dropped."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        check_range("resolution", self.resolution, 16, 512)
-        check_range("level", self.level, 0, inf, above=True)
-        check_range("gap", self.gap, 0, 8)
-        check_range("smoothing", self.smoothing, 0, inf)
-        check_range("least_share", self.least_share, 0, 1)
 
 
 def extract_surface(gaussians: Gaussians, settings: SurfaceSettings) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

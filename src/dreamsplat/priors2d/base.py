@@ -40,6 +40,14 @@ class AbstractImagePriorSpec(ABC):
             FileProblem: if a file or a model that the settings name is missing.
         """
 
+    def check_second_network(self) -> None:
+        """Refuse to be used with a loss that needs `AbstractImagePrior.second_network`, before the model is loaded.
+
+        Raises:
+            InvalidInput: if this prior has none.
+        """
+        raise _no_second_network()
+
     def sources(self) -> dict[str, str]:
         """What the model is made of, for the record of a run: file or hub id -> SHA-256 or commit, in a fixed order.
 
@@ -99,12 +107,16 @@ class AbstractImagePrior(ABC):
         """A trainable variant of the model, for variational score distillation.
 
         Raises:
-            InvalidInput: if this prior has none.
+            InvalidInput: if this prior has none; its settings' `check_second_network` says so earlier.
         """
-        raise InvalidInput(
-            "it trains a LoRA on the 2D prior, and this prior takes none.",
-            setting="loss", advice="Use another loss, or Stable Diffusion as the 2D prior (prior2d:stable-diffusion).",
-        )  # fmt: skip
+        raise _no_second_network()
+
+
+def _no_second_network() -> InvalidInput:
+    return InvalidInput(
+        "VSD trains a LoRA on the 2D prior, and this prior takes none.",
+        setting="loss", advice="Use another loss, or Stable Diffusion (prior2d:stable-diffusion).",
+    )  # fmt: skip
 
 
 class AbstractSecondNetwork(ABC):

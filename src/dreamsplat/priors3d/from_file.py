@@ -5,6 +5,7 @@ With a posed human body this is the avatar mode of GaussianDreamer (Yi et al., C
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -83,9 +84,12 @@ class FromFile(AbstractCloudPriorSpec):
     def _check_file(self) -> None:
         if self.file == Path():
             raise InvalidInput("no file is named.", setting="prior3d.file", advice="Name one, such as chair.glb.")
+        if os.path.isdir(self.file):
+            raise FileProblem(f"{self.file}: is a folder, expected a file.", setting="prior3d.file")
         if self.file.suffix.lower() not in UP:
+            unknown = f"'{self.file.suffix}' is not a kind of file that a run can start from"
             raise FileProblem(
-                f"{self.file}: '{self.file.suffix}' is not a kind of file that a run can start from.",
+                f"{self.file}: {unknown if self.file.suffix else 'its name has no ending that says what it is'}.",
                 setting="prior3d.file", advice=f"Known: {', '.join(UP)}.",
             )  # fmt: skip
         if not read_start(self.file, 1):

@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dreamsplat.errors import FileProblem
+from dreamsplat.config import DreamConfig
+from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import replacing
-from dreamsplat.runs.folder import CHECKPOINTS
+from dreamsplat.runs.folder import CHECKPOINTS, CONFIG
+from dreamsplat.runs.record import config_sha256
 
 KEPT = 2
 """The newest ones that stay: one may be damaged."""
@@ -82,19 +84,38 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise FileProblem(f"{path} is damaged ({str(error).splitlines()[0]}).") from error
 
 
+def checkpoint_of(folder: Path, config: DreamConfig) -> Checkpoint | None:
+    """The newest checkpoint of a run with these settings, as `newest_checkpoint`.
+
+    Raises:
+        InvalidInput: if the settings are not those that it was made with.
+    """
+    checkpoint = newest_checkpoint(folder)
+    if checkpoint is not None and checkpoint.config_sha256 != config_sha256(config):
+        raise InvalidInput(
+            f"{folder / CONFIG}: these are not the settings that its checkpoints were made with.",
+            advice="Restore them, or start another run with the new ones.",
+        )
+    return checkpoint
+
+
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest checkpoint of a run that is whole, or None if there is none; damaged ones are logged and skipped.
 
     Raises:
         FileProblem: if there are checkpoints, and all are damaged.
     """
-    paths = newest_first(folder)
-    for path in paths:
+    problems: list[FileProblem] = []
+    for path in newest_first(folder):
         try:
-            return read_checkpoint(path)
+            checkpoint = read_checkpoint(path)
         except FileProblem as problem:
-            _log.warning("%s %s", problem, "Going back to the one before." if path != paths[-1] else "")
-    if paths:
+            problems.append(problem)
+            continue
+        for problem in problems:
+            _log.warning("%s Going back to the one before.", problem)
+        return checkpoint
+    if problems:
         raise FileProblem(f"{folder / CHECKPOINTS}: all checkpoints are damaged.", advice="Start the run again.")
     return None
 

@@ -73,7 +73,7 @@ def _run(writer: RunWriter, start: Checkpoint | None, stop: Stop, resume: bool) 
     if writer.record.checkpoint_every < 1:
         raise InvalidInput(f"{writer.record.checkpoint_every}, expected at least 1 step.", setting="checkpoint_every")
     again = resume and (writer.path / CONFIG).exists()
-    checkpoint = _newest_checkpoint(writer) if resume else None
+    checkpoint = checkpoints.checkpoint_of(writer.path, writer.config) if resume else None
     if checkpoint is not None:
         writer.resume(checkpoint)
     else:
@@ -108,21 +108,6 @@ def _run_steps(writer: RunWriter, checkpoint: Checkpoint | None, stop: Stop) -> 
         if stop.is_set() and step.index < step.total:
             return "stopped"
     return "done"
-
-
-def _newest_checkpoint(writer: RunWriter) -> Checkpoint | None:
-    """The newest checkpoint; None if there is none.
-
-    Raises:
-        InvalidInput: if the settings are not those that it was made with.
-    """
-    checkpoint = checkpoints.newest_checkpoint(writer.path)
-    if checkpoint is not None and checkpoint.config_sha256 != writer.config_sha256:
-        raise InvalidInput(
-            f"{writer.path / CONFIG}: these are not the settings that its checkpoints were made with.",
-            advice="Restore them, or start another run with the new ones.",
-        )
-    return checkpoint
 
 
 def _check_origin(folder: Path) -> None:

@@ -62,8 +62,8 @@ def claimed(folder: Path) -> Iterator[None]:
         FileProblem: if it cannot be made or written, or another run writes there.
     """
     check_name(folder)
-    new = not folder.exists()
     try:
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise FileProblem(f"{folder}: is a file, expected a folder.", advice="Choose another name.") from error
@@ -119,7 +119,8 @@ def read_config(folder: Path) -> DreamConfig:
     try:
         return DreamConfig.from_json(values)
     except InvalidInput as error:  # Its settings are members of the file here, not flags.
-        raise InvalidInput(f"{folder / CONFIG}: {error}", advice="Restore the file, or start the run again.") from error
+        advice = "" if error.advice else "Restore the file, or start the run again."
+        raise InvalidInput(f"{folder / CONFIG}: {error}", advice=advice) from error
 
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:

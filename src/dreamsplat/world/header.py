@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def read_sizes(path: Path) -> dict[str, Any]:
     Raises:
         FileProblem: if the file is missing, is not such a file, or its model was trained on another vocabulary.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # which, unlike Path.is_file, takes a name of any length
         raise FileProblem(f"{path}: no such weights file.", advice=REMEDY)
     try:
         with safe_open(path, "np") as file:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from dreamsplat.errors import InvalidInput
 from dreamsplat.hub.cache import is_offline
 from dreamsplat.hub.fetch import check_available, first_available
-from dreamsplat.hub.optional import require
+from dreamsplat.hub.optional import check_installed, require
 from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors2d.base import AbstractImagePriorSpec
 from dreamsplat.priors2d.stable_diffusion.checkpoint import (
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dreamsplat.config import DreamConfig
     from dreamsplat.priors2d.base import AbstractImagePrior
 
+_PACKAGES = ("diffusers", "transformers")
 MEMORY_GB = (8, 12, 16, 24)
 """Sizes of GPU memory that there are settings for."""
 Precision = Literal["auto", "fp16", "bf16", "fp32"]
@@ -73,6 +74,17 @@ class StableDiffusion(AbstractImagePriorSpec):
             first_available(MODELS, self.revision, FILES)
         if self.tiny_autoencoder is not None:
             check_available(self.tiny_autoencoder, None, TINY_FILES)
+        for package in _PACKAGES:
+            check_installed(package, "diffusion")
+
+    def check_second_network(self) -> None:
+        """See `AbstractImagePriorSpec.check_second_network`."""
+        if self.compile:
+            raise InvalidInput(
+                "a compiled UNet cannot take the LoRA of VSD.",
+                setting="prior2d.compile", advice="Set `prior2d.compile` to False, or use another loss.",
+            )  # fmt: skip
+        check_installed("peft", "diffusion")
 
     def fit_memory(self, config: DreamConfig, gigabytes: int) -> DreamConfig:
         """See `AbstractImagePriorSpec.fit_memory`; the table is in docs/presets.md."""
@@ -96,7 +108,7 @@ class StableDiffusion(AbstractImagePriorSpec):
             InvalidInput: if the resolution does not fit the checkpoint.
             MissingDependency: if diffusers or transformers is not installed.
         """
-        for package in ("diffusers", "transformers"):
+        for package in _PACKAGES:
             require(package, "diffusion")
         from dreamsplat.priors2d.stable_diffusion.model import LatentDiffusion
 

@@ -85,11 +85,7 @@ class LatentDiffusion(AbstractImagePrior):
 
     def second_network(self, rank: int, learning_rate: float) -> LoraNetwork:
         """See `AbstractImagePrior.second_network`."""
-        if self.spec.compile:
-            raise InvalidInput(
-                "a compiled UNet cannot take the LoRA of VSD.",
-                setting="prior2d.compile", advice="Set `prior2d.compile` to False, or use another `loss`.",
-            )  # fmt: skip
+        self.spec.check_second_network()
         return LoraNetwork(self.network, rank, learning_rate)
 
     def _images(self, rendering: Rendering) -> Tensor:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from dreamsplat.errors import InvalidInput
 from dreamsplat.files.atomic import read_start
 from dreamsplat.hub.digests import file_sources
+from dreamsplat.hub.optional import check_installed
 from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors3d.base import AbstractCloudPriorSpec
 from dreamsplat.priors3d.shap_e.checkpoint import check_checkpoint, checkpoint_sources
@@ -80,6 +81,8 @@ class ShapE(AbstractCloudPriorSpec):
         if self.weights is not None:
             read_start(self.weights, 1)
         check_checkpoint(self.model, self.revision, self.image is not None)
+        for package in ("diffusers", "transformers"):
+            check_installed(package, "diffusion")
 
     def from_picture(self, image: Path) -> ShapE:
         """See `AbstractCloudPriorSpec.from_picture`."""

@@ -49,13 +49,9 @@ def builds() -> list[Path]:
 
 
 def thread_count() -> int:
-    """Threads per call: the environment variable DREAMSPLAT_THREADS, or the cores that this process may use."""
-    wanted = os.environ.get("DREAMSPLAT_THREADS", "")
-    if wanted:
-        if not wanted.isdecimal() or int(wanted) < 1:
-            raise InvalidInput(
-                f"the environment variable DREAMSPLAT_THREADS is {wanted!r}, expected an integer of at least 1."
-            )
+    """Threads per call: OMP_NUM_THREADS, as for torch, or the cores that this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
         return int(wanted)
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
