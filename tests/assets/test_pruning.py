@@ -7,12 +7,13 @@ import math
 
 import pytest
 import torch
+from spheres import ball
 
 from dreamsplat.assets import pruning
 from dreamsplat.assets.gaussians import join, rows
 from dreamsplat.assets.pruning import importance, picture_psnr, prune, prune_to_size
 from dreamsplat.errors import InvalidInput
-from dreamsplat.maths.harmonics import DC, rgb_to_sh
+from dreamsplat.maths.harmonics import DC
 from dreamsplat.method.cameras import orbit
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians
@@ -21,20 +22,6 @@ from dreamsplat.types import Gaussians
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch):
     monkeypatch.setattr(pruning, "SIZE", 48)
-
-
-def ball(count: int, radius: float, rgb: tuple[float, float, float], opacity: float = 0.98) -> Gaussians:
-    """Gaussians evenly on a sphere, close enough to hide what is inside."""
-    index = torch.arange(count) + 0.5
-    z, angle = 1 - 2 * index / count, index * math.pi * (1 + math.sqrt(5))
-    across = (1 - z * z).sqrt()
-    return Gaussians(
-        means=radius * torch.stack([across * angle.cos(), across * angle.sin(), z], dim=-1),
-        scales=torch.full((count, 3), 2 * radius / math.sqrt(count)),
-        quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
-        opacities=torch.full((count,), opacity),
-        sh=rgb_to_sh(torch.tensor(rgb)).repeat(count, 1, 1),
-    )
 
 
 def kept_places(gaussians: Gaussians, kept: Gaussians) -> set[int]:

@@ -1,3 +1,4 @@
+from .cleaning import extent, is_floater, is_hidden, is_oversized
 from .draw import BACKDROP, Frames, draw, draw_points, render_asset
 from .frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated, turned
 from .gaussians import (
@@ -16,7 +17,8 @@ from .gaussians import (
     solid_points,
     with_sh_degree,
 )
-from .pruning import Pruned, importance, picture_psnr, prune, prune_to_size
+from .merging import merge
+from .pruning import Pruned, importance, picture_psnr, prune, prune_to_size, visibility
 from .sheet import contact_sheet
 
 __all__ = [
@@ -31,10 +33,15 @@ __all__ = [
     "contact_sheet",
     "draw",
     "draw_points",
+    "extent",
     "importance",
     "in_ball",
     "in_box",
+    "is_floater",
+    "is_hidden",
+    "is_oversized",
     "join",
+    "merge",
     "moved",
     "painted",
     "picture_psnr",
@@ -48,5 +55,6 @@ __all__ = [
     "scaled",
     "solid_points",
     "turned",
+    "visibility",
     "with_sh_degree",
 ]

@@ -134,10 +134,15 @@ def picture_psnr(before: Gaussians, after: Gaussians) -> float:
     return -10 * math.log10(error) if error else math.inf
 
 
+def visibility(gaussians: Gaussians) -> Tensor:
+    """The `importance` [N] of each Gaussian in pictures from all around: 0 for one that nobody sees."""
+    whole = _in_unit_ball(gaussians, *_ball(gaussians))
+    return importance(whole, _cameras(whole.means))
+
+
 def _most_important_first(gaussians: Gaussians) -> Tensor:
     """Indices [N]; ties stay in order."""
-    whole = _in_unit_ball(gaussians, *_ball(gaussians))
-    return importance(whole, _cameras(whole.means)).argsort(descending=True, stable=True)
+    return visibility(gaussians).argsort(descending=True, stable=True)
 
 
 def _kept(gaussians: Gaussians, index: Tensor) -> Gaussians:
