@@ -54,9 +54,9 @@ def same(one: Gaussians | PointCloud, other: Gaussians | PointCloud) -> bool:
 
 def test_the_public_names_are_these_and_each_is_documented():
     assert set(assets.__all__) == {
-        "BACKDROP", "FAINT", "Z_UP_TO_Y_DOWN", "Z_UP_TO_Y_UP", "Frames", "Pruned", "bounds", "colours_towards",
+        "BACKDROP", "FAINT", "Z_UP_TO_Y_DOWN", "Z_UP_TO_Y_UP", "Frames", "bounds", "colours_towards",
         "contact_sheet", "draw", "draw_points", "extent", "importance", "in_ball", "in_box", "is_floater", "is_hidden",
-        "is_oversized", "join", "merge", "moved", "painted", "picture_psnr", "positions", "prune", "prune_to_size",
+        "is_oversized", "join", "merge", "merge_to_size", "moved", "painted", "picture_psnr", "positions", "prune",
         "recoloured", "render_asset", "rotated", "rows", "scaled", "solid_points", "turned", "visibility",
         "with_sh_degree",
     }  # fmt: skip

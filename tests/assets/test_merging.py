@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
 from spheres import ball
 
-from dreamsplat.assets import join, merge, moved, picture_psnr, prune, pruning, rows, with_sh_degree
+from dreamsplat.assets import join, merge, merge_to_size, moved, picture_psnr, prune, pruning, rows, with_sh_degree
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.rotations import covariances, quats_from_rotation, rotation_from_quats
+from dreamsplat.types import Gaussians
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +22,7 @@ def small_pictures(monkeypatch):
 
 def test_half_of_an_object_merged_looks_more_like_it_than_half_of_it_kept():
     asset = ball(400, 1.0)
-    halves = merge(asset, 200), prune(asset, 200).gaussians
+    halves = merge(asset, 200), prune(asset, 200)
     assert [len(half) for half in halves] == [200, 200]
     assert picture_psnr(asset, halves[0]) > picture_psnr(asset, halves[1]) + 10
 
@@ -70,3 +72,39 @@ def test_quaternions_of_rotations_turn_as_those_do(generator):
     quats[:3] = torch.eye(4, dtype=torch.float64)[1:]  # half turns
     back = rotation_from_quats(quats_from_rotation(rotation_from_quats(quats)))
     torch.testing.assert_close(back, rotation_from_quats(quats))
+
+
+# --- merging to a file's size -----------------------------------------------------------------------------------------
+
+SIZES = {
+    "in proportion": lambda count: 68 * count,
+    "with a header": lambda count: 5000 + 32 * count,
+    "mostly the same": lambda count: 40_000 + 7 * count,
+    "slower than in proportion": lambda count: int(900 * count**0.7),
+    "faster than in proportion": lambda count: int(0.3 * count**1.6),
+    "in jumps": lambda count: 4096 * math.ceil(count * 20 / 4096),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("share", [0.03, 0.5, 0.99])
+def test_a_size_is_kept_and_used_after_a_few_tries(random_gaussians, name, share):
+    tried = []
+
+    def size_of(gaussians: Gaussians) -> int:
+        tried.append(len(gaussians))
+        return SIZES[name](len(gaussians))
+
+    gaussians = random_gaussians(400)
+    limit = SIZES[name](1) + int(share * (SIZES[name](400) - SIZES[name](1)))
+    kept = len(merge_to_size(gaussians, limit, size_of))
+    assert SIZES[name](kept) <= limit
+    assert SIZES[name](kept) >= 0.995 * limit or SIZES[name](kept + 1) > limit
+    assert len(tried) <= (5 if name == "in proportion" else 20)
+
+
+def test_what_fits_is_left_alone_and_what_cannot_fit_is_refused(random_gaussians):
+    gaussians = random_gaussians(10)
+    assert merge_to_size(gaussians, 10, len) is gaussians
+    with pytest.raises(InvalidInput, match="one Gaussian takes 68 bytes, expected at most 67"):
+        merge_to_size(gaussians, 67, lambda some: 68 * len(some))

@@ -17,8 +17,8 @@ from .gaussians import (
     solid_points,
     with_sh_degree,
 )
-from .merging import merge
-from .pruning import Pruned, importance, picture_psnr, prune, prune_to_size, visibility
+from .merging import merge, merge_to_size
+from .pruning import importance, picture_psnr, prune, visibility
 from .sheet import contact_sheet
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Z_UP_TO_Y_DOWN",
     "Z_UP_TO_Y_UP",
     "Frames",
-    "Pruned",
     "bounds",
     "colours_towards",
     "contact_sheet",
@@ -42,12 +41,12 @@ __all__ = [
     "is_oversized",
     "join",
     "merge",
+    "merge_to_size",
     "moved",
     "painted",
     "picture_psnr",
     "positions",
     "prune",
-    "prune_to_size",
     "recoloured",
     "render_asset",
     "rotated",

@@ -6,6 +6,8 @@ with the weight that it has in pictures from all around: what nobody sees does n
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -23,6 +25,8 @@ _NEIGHBOURS = 6
 """Candidates per Gaussian in a round."""
 _COLOUR = 10.0
 """What a difference of 1 in colour costs, compared with a shape that grows e-fold."""
+_NEAR_ENOUGH = 0.995
+"""A file that fills this share of its limit is good enough."""
 _MOST_PER_ROUND = 0.25
 """Share of the Gaussians that a round may remove: the best pairs change as others merge."""
 
@@ -50,12 +54,46 @@ def merge(gaussians: Gaussians, count: int) -> Gaussians:
     return gaussians
 
 
+def merge_to_size(gaussians: Gaussians, limit_bytes: int, size_of: Callable[[Gaussians], int]) -> Gaussians:
+    """As many Gaussians as fit into a file, to within half a percent; see `merge`.
+
+    Args:
+        gaussians: what to merge.
+        limit_bytes: the file's greatest size.
+        size_of: the size in bytes of a file with the given Gaussians; grows with their number.
+
+    Raises:
+        InvalidInput: if not even one Gaussian fits, or a value cannot be rendered.
+    """
+    over, over_bytes = gaussians, size_of(gaussians)
+    if over_bytes <= limit_bytes:
+        return gaussians
+    fits, fits_bytes = rows(gaussians, slice(0)), 0
+    aim = (1 + _NEAR_ENOUGH) / 2 * limit_bytes
+    for step in itertools.count():
+        if len(over) - len(fits) <= 1 or fits_bytes >= _NEAR_ENOUGH * limit_bytes:
+            break
+        # Proportional guesses are exact if all take the same bytes; halving in between narrows it down otherwise.
+        share = 0.5 if step % 2 else (aim - fits_bytes) / (over_bytes - fits_bytes)
+        guess = len(fits) + int((len(over) - len(fits)) * share)
+        fewer = merge(over, min(max(guess, len(fits) + 1), len(over) - 1))
+        if (size := size_of(fewer)) <= limit_bytes:
+            fits, fits_bytes = fewer, size
+        else:
+            over, over_bytes = fewer, size
+    if len(fits) == 0:
+        raise InvalidInput(
+            f"a file of one Gaussian takes {over_bytes} bytes, expected at most {limit_bytes}.", advice="Allow more."
+        )
+    return fits
+
+
 def _best_pairs(gaussians: Gaussians, seen: Tensor, most: int) -> Tensor:
     """At most `most` pairs [P, 2] of neighbours, cheapest first, in which no Gaussian occurs twice; at least one."""
     _, found = nearest_neighbours(gaussians.means, gaussians.means, min(_NEIGHBOURS + 1, len(gaussians)))
     first = torch.arange(len(found), device=found.device)[:, None].expand_as(found)
-    pairs = torch.stack([torch.minimum(first, found), torch.maximum(first, found)], dim=-1).flatten(0, 1)
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]].unique(dim=0)
+    numbered = (torch.minimum(first, found) * len(found) + torch.maximum(first, found))[first != found].unique()
+    pairs = torch.stack([numbered // len(found), numbered % len(found)], dim=-1)
     order = _cost(gaussians, seen, pairs).argsort(stable=True)
     pairs = pairs[order]
     rank = torch.arange(len(pairs), device=pairs.device)
