@@ -12,7 +12,7 @@ import torch
 from plyfile import PlyData
 
 from dreamsplat import formats
-from dreamsplat.assets import pruning
+from dreamsplat.assets import merge, pruning
 from dreamsplat.assets.frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated
 from dreamsplat.assets.gaussians import with_sh_degree
 from dreamsplat.commands.convert import EXPORTS, convert
@@ -127,12 +127,13 @@ def test_a_mesh_is_as_fine_as_was_asked_for(tmp_path, asset, monkeypatch, capsys
 # --- smaller files ----------------------------------------------------------------------------------------------------
 
 
-def test_a_limit_of_gaussians_keeps_the_most_important_and_says_what_is_lost(tmp_path, asset, capsys):
+def test_a_limit_of_gaussians_merges_neighbours_and_says_what_is_lost(tmp_path, asset, capsys):
     run(asset, tmp_path / "out.ply", "--max-gaussians", 50)
-    expected = pruning.prune(load(asset), 50)
-    assert near(load(tmp_path / "out.ply"), expected.gaussians)
-    assert f"kept 50 of 200, PSNR of the pictures {expected.psnr_db:.1f} dB\n" in capsys.readouterr().out
-    assert expected.psnr_db > 5
+    expected = merge(load(asset), 50)
+    assert near(load(tmp_path / "out.ply"), expected)
+    psnr_db = pruning.picture_psnr(load(asset), expected)
+    assert "50 Gaussians" in (printed := capsys.readouterr().out)
+    assert f" from 200, PSNR of the pictures {psnr_db:.1f} dB\n" in printed and psnr_db > 5
 
 
 @pytest.mark.parametrize("suffix", [*FORMATS, ".points.ply"])
@@ -151,7 +152,7 @@ def test_a_limit_of_size_holds_for_every_target(tmp_path, asset, suffix):
 def test_a_ply_fills_the_size_that_it_was_given(tmp_path, asset, capsys):
     run(asset, tmp_path / "out.ply", "--max-mb", 0.01)
     assert 0.98e4 < (tmp_path / "out.ply").stat().st_size <= 1e4
-    assert "of 200, PSNR" in capsys.readouterr().out
+    assert "from 200, PSNR" in capsys.readouterr().out
 
 
 def test_both_limits_and_both_changes_work_together(tmp_path, asset):

@@ -1,3 +1,4 @@
+from .cleaning import extent, is_floater, is_hidden, is_oversized
 from .draw import BACKDROP, Frames, draw, draw_points, render_asset
 from .frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated, turned
 from .gaussians import (
@@ -16,7 +17,8 @@ from .gaussians import (
     solid_points,
     with_sh_degree,
 )
-from .pruning import Pruned, importance, picture_psnr, prune, prune_to_size
+from .merging import merge, merge_to_size
+from .pruning import importance, picture_psnr, prune, visibility
 from .sheet import contact_sheet
 
 __all__ = [
@@ -25,22 +27,26 @@ __all__ = [
     "Z_UP_TO_Y_DOWN",
     "Z_UP_TO_Y_UP",
     "Frames",
-    "Pruned",
     "bounds",
     "colours_towards",
     "contact_sheet",
     "draw",
     "draw_points",
+    "extent",
     "importance",
     "in_ball",
     "in_box",
+    "is_floater",
+    "is_hidden",
+    "is_oversized",
     "join",
+    "merge",
+    "merge_to_size",
     "moved",
     "painted",
     "picture_psnr",
     "positions",
     "prune",
-    "prune_to_size",
     "recoloured",
     "render_asset",
     "rotated",
@@ -48,5 +54,6 @@ __all__ = [
     "scaled",
     "solid_points",
     "turned",
+    "visibility",
     "with_sh_degree",
 ]

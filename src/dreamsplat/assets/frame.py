@@ -16,7 +16,7 @@ from torch import Tensor
 from dreamsplat.assets.gaussians import Splats
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.harmonics import sh_basis
-from dreamsplat.maths.rotations import rotation_from_quats
+from dreamsplat.maths.rotations import quats_from_rotation, rotation_from_quats
 from dreamsplat.types import PointCloud, check_shapes
 
 Z_UP_TO_Y_UP = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=torch.float64)
@@ -45,7 +45,7 @@ def rotated(
     return replace(
         splats,
         means=splats.means @ turn.mT.to(splats.means),
-        quats=splats.quats @ _left_product(_quat(turn)).mT.to(splats.quats),
+        quats=splats.quats @ _left_product(quats_from_rotation(turn)).mT.to(splats.quats),
         sh=torch.einsum("jk,nkc->njc", colours.to(splats.sh), splats.sh),
     )
 
@@ -89,23 +89,6 @@ def sh_rotation(
     matrix = torch.einsum("p,pj,pk->jk", weights, new, old)
     degrees = torch.tensor([int(k**0.5) for k in range(len(matrix))])
     return matrix * (degrees[:, None] == degrees)  # Degrees do not mix; anything there is rounding.
-
-
-def _quat(
-    rotation: Tensor,  # [3, 3]
-) -> Tensor:
-    """Unit quaternion [4] (w, x, y, z) of a rotation, w >= 0 wherever w is not tiny."""
-    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
-    # 4 q q^T: each row is a multiple of q, and the one with the largest diagonal element is the most accurate.
-    products = rotation.new_tensor(
-        [
-            [1 + a + e + i, h - f, c - g, d - b],
-            [h - f, 1 + a - e - i, b + d, c + g],
-            [c - g, b + d, 1 - a + e - i, f + h],
-            [d - b, c + g, f + h, 1 - a - e + i],
-        ]
-    )
-    return torch.nn.functional.normalize(products[products.diagonal().argmax()], dim=0)
 
 
 def _left_product(

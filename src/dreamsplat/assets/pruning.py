@@ -1,4 +1,4 @@
-"""Fewer Gaussians for nearly the same pictures: those that contribute least to renderings from all around are removed.
+"""How much each Gaussian counts in pictures from all around, and how much two assets differ there.
 
 A Gaussian's importance is the sum of its blend weights alpha T (Kerbl et al. 2023, eq. 3) over all pixels of all views,
 as in Mini-Splatting (Fang and Wang 2024, section 4.1): how many pixels' worth of colour come from it. For Gaussians
@@ -8,10 +8,8 @@ hidden inside an object it is 0. It is measured exactly, by the gradient of the 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -33,21 +31,10 @@ FOV_Y_DEG = 40.0
 """Field of view of the cameras, into which the ball around the object just fits."""
 
 _INSIDE = 0.99  # Share of the Gaussians inside the ball: a few outliers must not make the object tiny.
-_NEAR_ENOUGH = 0.995  # A file that fills this share of its limit is good enough.
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """What `prune` returns."""
-
-    gaussians: Gaussians
-    """The Gaussians that were kept, in their old order."""
-    psnr_db: float
-    """How close their pictures are to those of all Gaussians, see `picture_psnr`; infinite if nothing changed."""
-
-
-def prune(gaussians: Gaussians, count: int) -> Pruned:
-    """Keep the `count` most important Gaussians, or all if there are no more than that. Deterministic.
+def prune(gaussians: Gaussians, count: int) -> Gaussians:
+    """Keep the `count` most important Gaussians, in their old order, or all if there are no more. Deterministic.
 
     Raises:
         InvalidInput: if `count` is below 1, or a value cannot be rendered.
@@ -55,48 +42,8 @@ def prune(gaussians: Gaussians, count: int) -> Pruned:
     if count < 1:
         raise InvalidInput(f"{count}, expected at least 1.", setting="count")
     if count >= len(gaussians):
-        return Pruned(gaussians, math.inf)
-    kept = _kept(gaussians, _most_important_first(gaussians)[:count])
-    return Pruned(kept, picture_psnr(gaussians, kept))
-
-
-def prune_to_size(
-    gaussians: Gaussians, limit_bytes: int, size_of: Callable[[Gaussians], int], count: int | None = None
-) -> Pruned:
-    """Keep as many of the most important Gaussians as fit into a file, to within half a percent. Deterministic.
-
-    Args:
-        gaussians: what to prune.
-        limit_bytes: the file's greatest size.
-        size_of: the size in bytes of a file with the given Gaussians; grows with their number.
-        count: keep at most this many in any case.
-
-    Raises:
-        InvalidInput: if not even one Gaussian fits, `count` is below 1, or a value cannot be rendered.
-    """
-    largest = Pruned(gaussians, math.inf) if count is None else prune(gaussians, count)
-    over, over_bytes = len(largest.gaussians), size_of(largest.gaussians)
-    if over_bytes <= limit_bytes:
-        return largest
-    order = _most_important_first(gaussians)
-    fits, fits_bytes = 0, 0
-    aim = (1 + _NEAR_ENOUGH) / 2 * limit_bytes
-    for step in itertools.count():
-        if over - fits <= 1 or fits_bytes >= _NEAR_ENOUGH * limit_bytes:
-            break
-        # Proportional guesses are exact if all take the same bytes; halving in between narrows it down otherwise.
-        share = 0.5 if step % 2 else (aim - fits_bytes) / (over_bytes - fits_bytes)
-        guess = min(max(fits + int((over - fits) * share), fits + 1), over - 1)
-        if (size := size_of(_kept(gaussians, order[:guess]))) <= limit_bytes:
-            fits, fits_bytes = guess, size
-        else:
-            over, over_bytes = guess, size
-    if fits == 0:
-        raise InvalidInput(
-            f"a file of one Gaussian takes {over_bytes} bytes, expected at most {limit_bytes}.", advice="Allow more."
-        )
-    kept = _kept(gaussians, order[:fits])
-    return Pruned(kept, picture_psnr(gaussians, kept))
+        return gaussians
+    return rows(gaussians, visibility(gaussians).argsort(descending=True, stable=True)[:count].sort().values)
 
 
 def importance(
@@ -134,15 +81,10 @@ def picture_psnr(before: Gaussians, after: Gaussians) -> float:
     return -10 * math.log10(error) if error else math.inf
 
 
-def _most_important_first(gaussians: Gaussians) -> Tensor:
-    """Indices [N]; ties stay in order."""
+def visibility(gaussians: Gaussians) -> Tensor:
+    """The `importance` [N] of each Gaussian in pictures from all around: 0 for one that nobody sees."""
     whole = _in_unit_ball(gaussians, *_ball(gaussians))
-    return importance(whole, _cameras(whole.means)).argsort(descending=True, stable=True)
-
-
-def _kept(gaussians: Gaussians, index: Tensor) -> Gaussians:
-    """The Gaussians at these places, in their old order."""
-    return rows(gaussians, index.sort().values)
+    return importance(whole, _cameras(whole.means))
 
 
 def _ball(gaussians: Gaussians) -> tuple[Tensor, float]:

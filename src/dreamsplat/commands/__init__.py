@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("dreamsplat.commands.generate:generate", "Make a 3D asset from a prompt."),
     "render": ("dreamsplat.commands.render:render", "Draw a picture or a turntable film of an asset."),
     "convert": ("dreamsplat.commands.convert:convert", "Write an asset as another kind of file, or a smaller one."),
+    "edit": ("dreamsplat.commands.edit:edit", "Join, crop, clean, recolour, thin out and place assets."),
     "runs": ("dreamsplat.commands.runs:runs", "List the runs in a folder."),
     "rerun": ("dreamsplat.commands.rerun:rerun", "Repeat a run and tell whether the result is identical."),
     "words": ("dreamsplat.commands.words:words", "List what the bundled models know."),

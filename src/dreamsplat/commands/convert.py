@@ -18,7 +18,6 @@ from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.mesh.settings import MeshSettings
 
 if TYPE_CHECKING:
-    from dreamsplat.assets import Pruned
     from dreamsplat.types import Gaussians
 
 
@@ -38,9 +37,9 @@ class Convert:
     out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
     """The file to write; the ending of its name chooses the format."""
     max_gaussians: int | None = None
-    """Keep at most this many Gaussians: those that contribute most to pictures from all around."""
+    """Merge neighbours that look alike until at most this many Gaussians are left."""
     max_mb: float | None = None
-    """Keep as many Gaussians as fit into a file of this size, in megabytes (10^6 bytes)."""
+    """Merge neighbours that look alike until the file has at most this size, megabytes (10^6 bytes)."""
     up_axis: Literal["z", "y", "-y"] = "z"
     """The axis that points up in the file written. Many viewers expect -y."""
     from_up_axis: Literal["z", "y", "-y"] = "z"
@@ -77,27 +76,29 @@ class Convert:
 def convert(arguments: Sequence[str]) -> int:
     """`dreamsplat convert`: write an asset as another kind of file, and print its path, content and size."""
     args = parse_flags(Convert, arguments, "convert", config=(tyro.conf.FlagCreatePairsOff,))
-    from dreamsplat.assets import with_sh_degree
+    from dreamsplat.assets import picture_psnr, with_sh_degree
     from dreamsplat.formats import load
 
     asset = _stood_up(load(args.asset), args.from_up_axis, back=True)
     if args.sh_degree is not None:
         asset = with_sh_degree(asset, args.sh_degree)
-    pruned = _pruned(asset, args)
-    content = _write(pruned.gaussians, args.out, args.up_axis, args.mesh)
+    fewer = _fewer(asset, args)
+    content = _write(fewer, args.out, args.up_axis, args.mesh)
     summary = f"{args.out}: {content}, {args.out.stat().st_size / 1e6:.3g} MB"
-    if len(pruned.gaussians) < len(asset):
-        summary += f"; kept {len(pruned.gaussians):,} of {len(asset):,}, PSNR of the pictures {pruned.psnr_db:.1f} dB"
+    if len(fewer) < len(asset):
+        summary += f" from {len(asset):,}, PSNR of the pictures {picture_psnr(asset, fewer):.1f} dB"
     print(summary)
     return 0
 
 
-def _pruned(asset: Gaussians, args: Convert) -> Pruned:
+def _fewer(asset: Gaussians, args: Convert) -> Gaussians:
     """The asset within both limits."""
-    from dreamsplat.assets import Pruned, prune, prune_to_size
+    from dreamsplat.assets import merge, merge_to_size
 
+    if args.max_gaussians is not None:
+        asset = merge(asset, args.max_gaussians)
     if args.max_mb is None:
-        return Pruned(asset, math.inf) if args.max_gaussians is None else prune(asset, args.max_gaussians)
+        return asset
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / f"asset{ending(args.out, _endings())}"
 
@@ -105,7 +106,7 @@ def _pruned(asset: Gaussians, args: Convert) -> Pruned:
             _write(gaussians, trial, args.up_axis)
             return trial.stat().st_size
 
-        return prune_to_size(asset, int(args.max_mb * 1e6), size_of, args.max_gaussians)
+        return merge_to_size(asset, int(args.max_mb * 1e6), size_of)
 
 
 def _write(gaussians: Gaussians, path: Path, up_axis: str, mesh: MeshSettings = _MESH) -> str:

@@ -25,6 +25,23 @@ def rotation_from_quats(
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
+def quats_from_rotation(
+    rotation: Tensor,  # [..., 3, 3] proper
+) -> Tensor:
+    """Unit quaternions [..., 4] (w, x, y, z) of rotation matrices; w >= 0 wherever w is not tiny."""
+    a, b, c, d, e, f, g, h, i = rotation.flatten(-2).unbind(-1)
+    # 4 q q^T: each row is a multiple of q, and the one with the largest diagonal element is the most accurate.
+    rows = (
+        (1 + a + e + i, h - f, c - g, d - b),
+        (h - f, 1 + a - e - i, b + d, c + g),
+        (c - g, b + d, 1 - a + e - i, f + h),
+        (d - b, c + g, f + h, 1 - a - e + i),
+    )
+    products = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    best = products.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)[..., None, None]
+    return normalize(products.take_along_dim(best, dim=-2)[..., 0, :], dim=-1)
+
+
 def covariances(
     scales: Tensor,  # [N, 3] standard deviations along the own axes
     quats: Tensor,  # [N, 4] own axes to world, any non-zero length
