@@ -27,9 +27,9 @@ class DreamConfig:
     prompt: str = ""
     """What to make."""
     negative_prompt: str = ""
-    """What guidance moves away from; the bundled models know no words for it."""
+    """What guidance moves away from; the bundled models take none."""
     seed: int = 0
-    """Everything random follows from it."""
+    """Of everything random: the same seed gives the same asset."""
     steps: int = 400
     """Optimisation steps."""
     views: int = 4

@@ -364,6 +364,16 @@ def test_vertex_colours_of_a_gltf_are_linear_if_its_exporter_follows_the_standar
     assert_colour(cloud, torch.ones(20, dtype=torch.bool), (shown, 1.0, 0.0), 0.003)
 
 
+def test_gaussians_in_a_glb_are_the_points_that_they_are_in_a_ply(tmp_path, random_gaussians):
+    gaussians = random_gaussians(300, 1)
+    for name in ("a.ply", "a.glb"):
+        formats.save(gaussians, tmp_path / name)
+    a, b = (sample(tmp_path / name, **AS_IS) for name in ("a.ply", "a.glb"))
+    torch.testing.assert_close(a.xyz, b.xyz, rtol=0, atol=1e-6)
+    torch.testing.assert_close(a.rgb, b.rgb, rtol=0, atol=1e-6)
+    assert float(a.rgb.std()) > 0.05
+
+
 def test_a_textured_glb_has_the_colours_of_its_picture_with_rows_from_the_top(tmp_path):
     write_texture(tmp_path / "paint.png")
     mesh = trimesh.Trimesh([(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)], [(0, 1, 2), (0, 2, 3)], process=False)

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("dreamsplat.commands.convert:convert", "Write an asset as another kind of file, or a smaller one."),
     "edit": ("dreamsplat.commands.edit:edit", "Join, crop, clean, recolour, thin out and place assets."),
     "runs": ("dreamsplat.commands.runs:runs", "List the runs in a folder."),
-    "rerun": ("dreamsplat.commands.rerun:rerun", "Repeat a run and tell whether the result is identical."),
+    "rerun": ("dreamsplat.commands.rerun:rerun", "Repeat a run and say whether the result is identical."),
     "words": ("dreamsplat.commands.words:words", "List what the bundled models know."),
     "doctor": ("dreamsplat.commands.doctor:doctor", "Check this installation: versions, devices, renderer, weights."),
     "train-world": (

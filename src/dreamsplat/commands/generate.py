@@ -33,13 +33,12 @@ class Generate:
     """Make a 3D asset from a prompt: asset.ply, preview.png, a turntable, config.json and metrics.jsonl in a folder."""
 
     out: Path | None = None
-    """Folder for the results, made if it does not exist. By default runs/PROMPT-SEED, with a number added if that is
-    taken."""
+    """Folder for the results, created if need be. By default runs/PROMPT-SEED, with a number added if that is taken."""
     overwrite: bool = False
     """Allow a folder that is not empty: results of an earlier run in it are replaced, other files stay."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Continue the run in this folder, which was stopped or killed. It keeps its settings: omit the prompt, and every
-    other flag but --checkpoint-every and --dry-run."""
+    """Continue the run in this folder, which was stopped or killed, with its own settings: omit the prompt and all
+    flags except --checkpoint-every and --dry-run."""
     preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")] = DEFAULT_PRESET
     """Which set of defaults the other flags start from."""
     image: Path | None = None
@@ -47,7 +46,7 @@ class Generate:
     vram: int | None = None
     """GPU memory to fit into, GB: 8, 12, 16 or 24. Chooses render size, views and precision (docs/presets.md)."""
     checkpoint_every: int | None = None
-    """Optimisation steps between checkpoints, from which --resume continues: 50, or what the resumed run had."""
+    """Optimisation steps between checkpoints, from which --resume continues: 50, or as the resumed run has it."""
     dry_run: bool = False
     """Check everything that can be checked without loading a model, print the settings as JSON and stop."""
     config: Annotated[DreamConfig, tyro.conf.arg(name="")]  # Its settings are flags without a prefix.
@@ -95,9 +94,8 @@ def _go_on(args: Generate, folder: Path) -> int:
     if not args.dry_run:
         code = _carry_out(folder, config, args.checkpoint_every or every, resume=True)
         if record and record.state == "done":
-            print(
-                f"{folder}: the run was finished already. Only asset and pictures were written again.", file=sys.stderr
-            )
+            told = "the run was finished already. Only asset and pictures were written again."
+            print(f"{folder}: {told}", file=sys.stderr)
         return code
     from dreamsplat.method.devices import resolve_device  # Here and not above: both wait for torch.
     from dreamsplat.runs.checkpoints import checkpoint_of
@@ -164,7 +162,7 @@ def _settings_of(args: Generate, folder: Path) -> DreamConfig:
     if args != allowed:
         raise InvalidInput(
             "a run continues with its own settings.", setting="resume",
-            advice="Omit the prompt and every flag but `checkpoint_every` and `dry_run`.",
+            advice="Omit the prompt and all flags except `checkpoint_every` and `dry_run`.",
         )  # fmt: skip
     check_name(folder)
     return read_config(folder)

@@ -71,10 +71,8 @@ def _plain_lines(console: Console) -> _Show:
         nonlocal last
         if not isinstance(event, Stepped):
             return
-        told, stage = (
-            _joined(pace.in_words(event), pace.left_in_words(event), event.result.asset.size),
-            event.result.stage,
-        )
+        stage = event.result.stage
+        told = _joined(pace.in_words(event), pace.left_in_words(event), event.result.asset.size)
         if stage == "distil" and event.step < event.total and event.seconds - last < LINE_SECONDS:
             return
         last = event.seconds

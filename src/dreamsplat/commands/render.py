@@ -27,7 +27,7 @@ class Render:
     out: Path
     """Where to write: .png for one picture; .mp4, .webp or .gif for a turntable."""
     azimuth_deg: float = 0.0
-    """Where the camera stands, and where a turntable starts: 0 is before the object's front; it grows clockwise seen
+    """Where the camera stands, and where a turntable starts: 0 faces the object's front, and it grows clockwise as seen
     from above."""
     elevation_deg: float = 15.0
     """Height of the camera above the horizon, -90 to 90."""

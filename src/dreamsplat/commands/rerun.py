@@ -22,12 +22,12 @@ from dreamsplat.runs.record import asset_sha256, differences
 
 @dataclass(frozen=True)
 class Rerun:
-    """Repeat a run from its record, and tell whether the result is identical."""
+    """Repeat a run from its record, and say whether the result is identical."""
 
     folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FOLDER")]]
     """The folder of the run."""
     out: Path | None = None
-    """Folder for the repetition; by default the run's name with -rerun. None of the run's own files is touched."""
+    """Folder for the repetition; by default the run's name with -rerun. The run's own files are left alone."""
     overwrite: bool = False
     """Allow a folder that is not empty, such as that of an earlier repetition."""
 

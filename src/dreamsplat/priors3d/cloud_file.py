@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from dreamsplat import formats
+from dreamsplat.assets.frame import Z_UP_TO_Y_UP
 from dreamsplat.assets.gaussians import rows, solid_points
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.files.atomic import refuse
+from dreamsplat.files.atomic import read_start, refuse
 from dreamsplat.formats.any_ply import Column, Ply
 from dreamsplat.formats.ply_header import Properties, singles
 from dreamsplat.mesh.read import read_mesh
@@ -24,6 +25,8 @@ from dreamsplat.priors3d.from_file import UP, FromFile
 from dreamsplat.types import PointCloud
 
 _RGB = ("red", "green", "blue")
+_GLTF_JSON = 2 << 20
+"""Most bytes of JSON that a .glb may begin with, `formats.gltf`."""
 _FEW_TRIANGLES = 200_000
 """So many triangles may be in a PLY of any size; more of them take at least 4 bytes each, or it is a bomb."""
 
@@ -62,7 +65,13 @@ class CloudFile(AbstractCloudPrior):
 
 def _read(path: Path) -> PointCloud | Surface:
     """What a file holds, in its own frame: at least one point, or one triangle with an area; all of it finite."""
-    shape = read_ply(path) if path.suffix.lower() == ".ply" else read_mesh(path)
+    if path.suffix.lower() == ".ply":
+        shape = read_ply(path)
+    elif path.suffix.lower() == ".glb" and b"KHR_gaussian_splatting" in read_start(path, _GLTF_JSON):
+        cloud = solid_points(formats.load(path))
+        shape = dataclasses.replace(cloud, xyz=cloud.xyz @ Z_UP_TO_Y_UP.T.to(cloud.xyz))  # back to the axes of the file
+    else:
+        shape = read_mesh(path)
     xyz = _positions(shape)
     if len(xyz) == 0:
         raise FileProblem(f"{path}: it holds no points and no triangles. Export the object again.")

@@ -34,7 +34,7 @@ class FromFile(AbstractCloudPriorSpec):
     """Settings of a start from a file. The prompt says what to make of it; nothing is taken from a 3D model."""
 
     file: Path = Path()
-    """A coloured point cloud (.ply), Gaussians (.ply), or a mesh (.glb, .gltf, .obj, .off, .ply, .stl)."""
+    """A coloured point cloud (.ply), Gaussians (.ply, .glb), or a mesh (.glb, .gltf, .obj, .off, .ply, .stl)."""
     count: int | None = 50_000
     """Points drawn on the surface of a mesh, uniformly by area; a larger cloud is thinned to as many at random. None
     keeps all points of a cloud."""

@@ -65,7 +65,7 @@ class LatentNetwork:
         Args:
             unet: A UNet2DConditionModel.
             schedule: Of its training.
-            resolution: Size of the pictures in px, which an XL network is told.
+            resolution: Size of the pictures in px, an input of XL networks.
             pooled_width: Of the pooled text embedding that an XL network takes; 0 for the others.
         """
         self.unet = unet
