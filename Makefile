@@ -28,7 +28,7 @@ test: $(VENV)/installed-dev  ## Run the test suite on all cores; needs no networ
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_FLAGS)
 
 test-slow: $(VENV)/installed-dev  ## Run the tests marked slow.
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --dist loadfile $(PYTEST_FLAGS)
 
 peers:  ## Install the Node programs that file formats are tested against (Node >= 20).
 	npm ci --prefix tools/peers --no-audit --no-fund

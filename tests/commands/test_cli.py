@@ -182,8 +182,11 @@ def test_the_module_runs_as_the_command():
 
 @pytest.mark.parametrize("command", commands.COMMANDS)
 def test_every_command_explains_itself(run, command):
-    code, out, _ = run(command, "--help")
-    assert code == 0 and "--help" in out
+    code, out, err = run(command, "--help")
+    assert code == 0 and err == "" and out.startswith(f"usage: dreamsplat {command} ")
+    _, what, *rest = out.split("\n\n")
+    assert what.strip().endswith(".") and "(default: )" not in out
+    assert "--help" in "".join(rest)
 
 
 @pytest.mark.parametrize("command", commands.COMMANDS)
@@ -581,13 +584,18 @@ def test_the_rate_of_a_resumed_run_counts_its_own_steps_only(random_gaussians):
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left on device")])
 def test_a_log_that_is_closed_or_full_does_not_stop_a_run(random_gaussians, monkeypatch, error):
+    tries: list[str] = []
+
     def write(text: str) -> None:
+        tries.append(text)
         raise error
 
     closed = SimpleNamespace(write=write, flush=lambda: None, isatty=lambda: False)
     monkeypatch.setattr(sys, "stdout", None)  # as where both are closed
     with progress.show_progress(Console(file=closed, force_terminal=False)) as show:  # type: ignore[arg-type]
-        show(stepped("lift", 0, 1, 0.0, random_gaussians(3)))
+        for _ in range(2):
+            show(stepped("lift", 0, 1, 0.0, random_gaussians(3)))
+    assert sum("lift" in text for text in tries) == 1  # and silence from then on
 
 
 def test_a_terminal_shows_a_bar_with_the_same_numbers(random_gaussians):
