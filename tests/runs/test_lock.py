@@ -50,7 +50,6 @@ def test_polling_refuses_no_start(tmp_path: Path) -> None:
     assert starts_refused(tmp_path, 100) == 0
 
 
-@pytest.mark.slow
 def test_polling_refuses_none_of_a_thousand_starts(tmp_path: Path) -> None:
     assert starts_refused(tmp_path, 1000) == 0
 
