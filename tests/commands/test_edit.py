@@ -56,7 +56,6 @@ def same(one: Gaussians, other: Gaussians, tolerance: float = 1e-5) -> bool:
         (("--turn-deg", 30, "--turn-axis", 1, 0, 0), lambda g: turned(g, 30.0, (1.0, 0.0, 0.0))),
         (("--move", 1, 0, 0, "--scale", 2), lambda g: moved(scaled(g, 2.0), (1.0, 0.0, 0.0))),
     ],
-    ids=str,
 )  # fmt: skip
 def test_a_flag_does_what_the_operation_of_its_name_does(tmp_path, asset, flags, expected):
     assert 0 < len(expected(asset)) and same(edited(tmp_path, *flags), expected(asset))
