@@ -1,61 +1,122 @@
 """Other people's checkpoints: where they are, and fetching them from the Hugging Face hub.
 
 A model is named by a folder or by a hub id, "owner/name". `local_folder` turns either into a folder that holds every
-file asked for; from there on nothing touches the network.
+file asked for; from there on nothing touches the network. What exists on this machine is never taken for a hub id.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import glob
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.hub.cache import as_folder, cached, is_offline, missing_files
-from dreamsplat.hub.explain import NOT_A_MODEL, explained, is_unreachable, why_missing
+from dreamsplat.hub.cache import cached, is_offline, missing_files
+from dreamsplat.hub.explain import explained, is_unreachable, why_missing
+from dreamsplat.hub.names import NOT_A_MODEL, is_hub_id, path_of
 from dreamsplat.hub.optional import require
+from dreamsplat.hub.variants import best_variant, variant_of
+from dreamsplat.hub.weights_file import refuse_file
 
-OTHER_COPIES = ("*.fp16.*", "*.non_ema.*")
-"""Further copies of the weights, which repositories often hold beside the ones that are read."""
 
-_HUB_ID = re.compile(r"(?=.{1,96}$)\w[\w.-]*(/\w[\w.-]*)?")
-"""The hub's own rules, so that a wrong name is refused before the hub is asked."""
+@dataclass(frozen=True)
+class Wanted:
+    """What settings need of one checkpoint."""
+
+    models: tuple[str, ...]
+    """Its name, a folder or a hub id; several are equal, and the first that is available is taken."""
+    revision: str | None
+    """Branch, tag or commit of the hub id; None takes "main"."""
+    files: tuple[str, ...]
+    """Glob patterns, such as "unet/*.safetensors", each of which must match a file."""
+    optional: tuple[str, ...] = ()
+    """Glob patterns of what is fetched too if the repository has it."""
+    half: bool = False
+    """Whether weights are fetched in half precision where the repository has them so."""
 
 
 def local_folder(
-    model: str, revision: str | None, files: Sequence[str], not_fetched: Sequence[str] = OTHER_COPIES
+    model: str, revision: str | None, files: Sequence[str], optional: Sequence[str] = (), half: bool = False
 ) -> Path:
     """The folder of a model: itself, or its place in the hub's cache, where what is missing is fetched.
 
     Args:
         model: A folder, or a hub id "owner/name".
-        revision: Branch, tag or commit of the hub id; None takes "main".
-        files: Glob patterns, such as "unet/*.safetensors", each of which must match a file.
-        not_fetched: Glob patterns of files that stay on the hub although they match `files`.
+        revision: See `Wanted`, as for the others.
+        files: Must all be there.
+        optional: May be there.
+        half: Whether half precision is preferred when weights are fetched.
 
     Raises:
-        FileProblem: if files are missing and cannot be fetched.
+        FileProblem: if files are missing and cannot be fetched, or the model is a file.
     """
-    folder = as_folder(model)
+    folder = path_of(model)
     if folder is None:
         found = found_here([model], revision, files)
         if found is not None:
             return found[1]
+        wanted = Wanted((model,), revision, tuple(files), tuple(optional), half)
+        names = [file.filename for file in listed(model, wanted)]
         with explained(model, revision, files):
-            patterns = {"allow_patterns": list(files), "ignore_patterns": list(not_fetched)}
             hub = require("huggingface_hub", "diffusion")
-            folder = Path(hub.snapshot_download(model, revision=revision, **patterns))
+            patterns = [glob.escape(name) for name in names]
+            folder = Path(hub.snapshot_download(model, revision=revision, allow_patterns=patterns))
+    if folder.is_file():
+        raise refuse_file(model, folder)
     missing = missing_files(folder, files)
     if missing:
-        raise FileProblem(why_missing(model, revision, folder, missing))
+        raise FileProblem(why_missing(model, revision, folder, missing, _on_the_hub(model, revision)))
     return folder
 
 
-def found_here(models: Sequence[str], revision: str | None, files: Sequence[str]) -> tuple[str, Path] | None:
+def _on_the_hub(model: str, revision: str | None) -> list[str]:
+    if path_of(model) is not None or is_offline():
+        return []
+    with explained(model, revision):
+        return require("huggingface_hub", "diffusion").HfApi().list_repo_files(model, revision=revision)
+
+
+def listed(model: str, wanted: Wanted) -> list[Any]:
+    """The files of a repository that would be fetched, as `DryRunFileInfo` of huggingface_hub: name, size, cached.
+
+    Of the variants of a network's weights there is one: the one that is cached already, or else the one preferred.
+
+    Raises:
+        FileProblem: if the hub does not list them.
+    """
+    patterns = [*wanted.files, *wanted.optional]
+    patterns += [f"{pattern}.index*.json" for pattern in patterns if pattern.endswith(".safetensors")]
+    with explained(model, wanted.revision, wanted.files):
+        hub = require("huggingface_hub", "diffusion")
+        bar = require("tqdm.auto", "diffusion").tqdm
+        silent = type("Silent", (bar,), {"__init__": partialmethod(bar.__init__, disable=True)})
+        found = hub.snapshot_download(
+            model, revision=wanted.revision, allow_patterns=patterns, dry_run=True, tqdm_class=silent
+        )
+    weights: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    others: list[Any] = []
+    for file in found:
+        folder, _, name = file.filename.rpartition("/")
+        variant = variant_of(name)
+        (others if variant is None else weights[folder][variant]).append(file)
+    return others + [file for variants in weights.values() for file in _one_variant(variants, wanted.half)]
+
+
+def _one_variant(variants: dict[str, list[Any]], half: bool) -> list[Any]:
+    complete = {name: files for name, files in variants.items() if any(f.filename.endswith("rs") for f in files)}
+    here = [name for name, files in complete.items() if all(file.is_cached for file in files)]
+    return complete[best_variant(here or complete, half)] if complete else []
+
+
+def found_here(models: Iterable[str], revision: str | None, files: Sequence[str]) -> tuple[str, Path] | None:
     """The first of several equal models that is on this machine, and its folder; nothing is fetched."""
     for model in models:
-        folder = as_folder(model) or cached(model, revision)
-        if folder is not None and not missing_files(folder, files):
+        folder = path_of(model) or (cached(model, revision) if is_hub_id(model) else None)
+        if folder is not None and folder.is_dir() and not missing_files(folder, files):
             return model, folder
     return None
 
@@ -64,16 +125,22 @@ def check_available(model: str, revision: str | None, files: Sequence[str]) -> N
     """Refuse a model that is certainly not available; nothing is fetched.
 
     Raises:
-        FileProblem: for a folder that lacks files, for what is neither a folder nor a hub id, and, while the network is
-            forbidden, for what is not in the cache.
+        FileProblem: for a folder that lacks files, for a file, for what is neither here nor a hub id, and, while the
+            network is forbidden, for what is not in the cache.
     """
-    if as_folder(model) or is_offline():
+    if path_of(model) is not None or is_offline():
         local_folder(model, revision, files)
-    elif not _HUB_ID.fullmatch(model):
+    elif not is_hub_id(model):
         raise FileProblem(f"{model}: {NOT_A_MODEL}")
 
 
-def first_available(models: Sequence[str], revision: str | None, files: Sequence[str]) -> tuple[str, Path]:
+def first_available(
+    models: Sequence[str],
+    revision: str | None,
+    files: Sequence[str],
+    optional: Sequence[str] = (),
+    half: bool = False,
+) -> tuple[str, Path]:
     """The first available of several equal models, and its folder; cached ones before any is fetched.
 
     Raises:
@@ -85,7 +152,7 @@ def first_available(models: Sequence[str], revision: str | None, files: Sequence
     problems: list[str] = []
     for model in models:
         try:
-            return model, local_folder(model, revision, files)
+            return model, local_folder(model, revision, files, optional, half)
         except FileProblem as problem:
             problems.append(str(problem))
             if is_unreachable(problem):
