@@ -21,8 +21,8 @@ _SUFFIXES = {*PICKLES, ".safetensors", ".gguf", ".onnx", ".json", ".yaml"}
 
 def path_of(model: str) -> Path | None:
     """The existing file or folder of that name, or None. What exists here is never looked for on the hub."""
-    path = Path(model).expanduser()
-    return path if model and os.path.exists(path) else None
+    path = os.path.expanduser(model)
+    return Path(path) if os.path.exists(path) else None
 
 
 def is_hub_id(model: str) -> bool:
