@@ -36,9 +36,7 @@ def explained(model: str, revision: str | None = None, files: Sequence[str] = ()
         raise FileProblem(f"{_named(model, revision)}: {_reason(problem, model, revision, files)}") from problem
 
 
-def why_missing(
-    model: str, revision: str | None, folder: Path, missing: Sequence[str], on_the_hub: Sequence[str] = ()
-) -> str:
+def why_missing(model: str, revision: str | None, folder: Path, missing: Sequence[str]) -> str:
     """The message about files that a folder, or a hub id's folder in the cache, lacks.
 
     Args:
@@ -46,10 +44,9 @@ def why_missing(
         revision: Branch, tag or commit of the hub id.
         folder: Where the files should be.
         missing: Glob patterns that match nothing there.
-        on_the_hub: All files of the repository.
     """
     named = _named(model, revision)
-    if reason := _another_thing(folder) or _another_repository(model, on_the_hub):
+    if reason := _another_thing(folder):
         return f"{named}: {reason}"
     if path_of(model) is None and is_offline():
         return f"{named}: {_not_cached(model, revision, missing)}"
@@ -59,8 +56,19 @@ def why_missing(
             f"{named}: has {pickles[0]} instead of {', '.join(missing)}, and a pickle can run code. "
             "Save it again with safe_serialization=True."
         )
-    listed = ", ".join(missing)
-    return f"{named}: has no {listed}. Expected a complete checkpoint in the format of diffusers, in safetensors."
+    return f"{named}: {_incomplete(missing)}"
+
+
+def why_not_listed(model: str, revision: str | None, missing: Sequence[str], files: Sequence[str]) -> str:
+    """The message about files that a repository of the hub lacks.
+
+    Args:
+        model: The hub id.
+        revision: Branch, tag or commit.
+        missing: Glob patterns that match none of its files.
+        files: Names of all its files.
+    """
+    return f"{_named(model, revision)}: {_another_repository(model, files) or _incomplete(missing)}"
 
 
 def is_unreachable(problem: BaseException) -> bool:
@@ -71,6 +79,10 @@ def is_unreachable(problem: BaseException) -> bool:
     # A listing that fails says why only in its cause.
     unlisted = errors.DryRunError in kinds and not any(issubclass(kind, errors.HfHubHTTPError) for kind in kinds)
     return unlisted or any(issubclass(kind, (errors.LocalEntryNotFoundError, ConnectionError)) for kind in kinds)
+
+
+def _incomplete(missing: Sequence[str]) -> str:
+    return f"has no {', '.join(missing)}. Expected a complete checkpoint in the format of diffusers, in safetensors."
 
 
 def _another_thing(folder: Path) -> str | None:
@@ -87,7 +99,7 @@ def _another_thing(folder: Path) -> str | None:
 
 
 def _another_repository(model: str, files: Sequence[str]) -> str | None:
-    """The same for a repository of the hub, of which only the names of its files are known."""
+    """The same for a repository of the hub, told from the names of its files."""
     if {"pytorch_lora_weights.safetensors", "adapter_config.json"} & set(files):
         return f"is {LORA}"
     if "learned_embeds.safetensors" in files or "learned_embeds.bin" in files:
@@ -122,6 +134,8 @@ def _reason(problem: Exception, model: str, revision: str | None, files: Sequenc
         return f"the repository lacks a file ({_line(problem)}). Name another model."
     if among(errors.HfHubHTTPError):
         return f"the hub refused ({_line(problem)}). Try again later, or name a local folder."
+    if any(kind.__module__.startswith("httpx") for kind in kinds):
+        return f"the connection to the hub broke ({_line(problem)}). Run it again: what was fetched is kept."
     if among(SafetensorError):
         return f"a weights file is cut off or corrupt ({_line(problem)}). Fetch it again."
     if isinstance(problem, OSError) and problem.errno:

@@ -6,21 +6,24 @@ file asked for; from there on nothing touches the network. What exists on this m
 
 from __future__ import annotations
 
-import glob
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import partialmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.hub.cache import cached, is_offline, missing_files
-from dreamsplat.hub.explain import explained, is_unreachable, why_missing
+from dreamsplat.hub.download import fetch_files
+from dreamsplat.hub.explain import explained, is_unreachable, why_missing, why_not_listed
 from dreamsplat.hub.names import NOT_A_MODEL, is_hub_id, path_of
 from dreamsplat.hub.optional import require
 from dreamsplat.hub.variants import best_variant, variant_of
 from dreamsplat.hub.weights_file import refuse_file
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,24 +63,13 @@ def local_folder(
         if found is not None:
             return found[1]
         wanted = Wanted((model,), revision, tuple(files), tuple(optional), half)
-        names = [file.filename for file in listed(model, wanted)]
-        with explained(model, revision, files):
-            hub = require("huggingface_hub", "diffusion")
-            patterns = [glob.escape(name) for name in names]
-            folder = Path(hub.snapshot_download(model, revision=revision, allow_patterns=patterns))
+        folder = fetch_files(model, revision, listed(model, wanted))
     if folder.is_file():
         raise refuse_file(model, folder)
     missing = missing_files(folder, files)
     if missing:
-        raise FileProblem(why_missing(model, revision, folder, missing, _on_the_hub(model, revision)))
+        raise FileProblem(why_missing(model, revision, folder, missing))
     return folder
-
-
-def _on_the_hub(model: str, revision: str | None) -> list[str]:
-    if path_of(model) is not None or is_offline():
-        return []
-    with explained(model, revision):
-        return require("huggingface_hub", "diffusion").HfApi().list_repo_files(model, revision=revision)
 
 
 def listed(model: str, wanted: Wanted) -> list[Any]:
@@ -86,7 +78,7 @@ def listed(model: str, wanted: Wanted) -> list[Any]:
     Of the variants of a network's weights there is one: the one that is cached already, or else the one preferred.
 
     Raises:
-        FileProblem: if the hub does not list them.
+        FileProblem: if the hub does not list them, or the repository lacks one.
     """
     patterns = [*wanted.files, *wanted.optional]
     patterns += [f"{pattern}.index*.json" for pattern in patterns if pattern.endswith(".safetensors")]
@@ -97,6 +89,10 @@ def listed(model: str, wanted: Wanted) -> list[Any]:
         found = hub.snapshot_download(
             model, revision=wanted.revision, allow_patterns=patterns, dry_run=True, tqdm_class=silent
         )
+        missing = [pattern for pattern in wanted.files if not any(_matches(f.filename, pattern) for f in found)]
+        if missing:
+            every = hub.HfApi().list_repo_files(model, revision=wanted.revision)
+            raise FileProblem(why_not_listed(model, wanted.revision, missing, every))
     weights: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     others: list[Any] = []
     for file in found:
@@ -106,10 +102,16 @@ def listed(model: str, wanted: Wanted) -> list[Any]:
     return others + [file for variants in weights.values() for file in _one_variant(variants, wanted.half)]
 
 
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch(name, pattern) and name.count("/") == pattern.count("/")
+
+
 def _one_variant(variants: dict[str, list[Any]], half: bool) -> list[Any]:
-    complete = {name: files for name, files in variants.items() if any(f.filename.endswith("rs") for f in files)}
-    here = [name for name, files in complete.items() if all(file.is_cached for file in files)]
-    return complete[best_variant(here or complete, half)] if complete else []
+    with_weights = {
+        v: files for v, files in variants.items() if any(f.filename.endswith(".safetensors") for f in files)
+    }
+    here = [v for v, files in with_weights.items() if all(file.is_cached for file in files)]
+    return with_weights[best_variant(here or with_weights, half)] if with_weights else []
 
 
 def found_here(models: Iterable[str], revision: str | None, files: Sequence[str]) -> tuple[str, Path] | None:
@@ -119,6 +121,44 @@ def found_here(models: Iterable[str], revision: str | None, files: Sequence[str]
         if folder is not None and folder.is_dir() and not missing_files(folder, files):
             return model, folder
     return None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is fetched for one checkpoint."""
+
+    model: str
+    """The first of its names that is available."""
+    files: tuple[Any, ...]
+    """`DryRunFileInfo`s of huggingface_hub; none if nothing is looked for on the hub."""
+    folder: Path | None
+    """Where it is, if it is complete on this machine."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files."""
+        return sum(file.file_size or 0 for file in self.files)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Of those that are not on this machine."""
+        return sum(file.file_size or 0 for file in self.files if not file.is_cached)
+
+
+def plan(wanted: Wanted) -> Plan:
+    """What would be fetched for a checkpoint; nothing is.
+
+    Raises:
+        FileProblem: with the reason of each of its names, if none is available.
+    """
+    found = found_here(wanted.models, wanted.revision, wanted.files)
+    if found is not None and (is_offline() or path_of(found[0])):
+        return Plan(found[0], (), found[1])
+    names = wanted.models if found is None else found[:1]
+    model, files = _first(names, lambda model: _listed_or_refused(model, wanted))
+    return Plan(
+        model, tuple(files), None if any(not file.is_cached for file in files) else cached(model, wanted.revision)
+    )
 
 
 def check_available(model: str, revision: str | None, files: Sequence[str]) -> None:
@@ -147,14 +187,24 @@ def first_available(
         FileProblem: with the reason of each, if none is available.
     """
     found = found_here(models, revision, files)
-    if found is not None:
-        return found
+    return found or _first(models, lambda model: local_folder(model, revision, files, optional, half))
+
+
+def _first(models: Sequence[str], ask: Callable[[str], T]) -> tuple[str, T]:
+    """The first of several equal models that can be asked for, and the answer."""
     problems: list[str] = []
     for model in models:
         try:
-            return model, local_folder(model, revision, files, optional, half)
+            return model, ask(model)
         except FileProblem as problem:
             problems.append(str(problem))
+            if len(models) == 1:
+                raise
             if is_unreachable(problem):
                 break  # and so would be the others
     raise FileProblem(f"None of {', '.join(models)} is available: {' | '.join(problems)}")
+
+
+def _listed_or_refused(model: str, wanted: Wanted) -> list[Any]:
+    check_available(model, wanted.revision, wanted.files)
+    return listed(model, wanted)

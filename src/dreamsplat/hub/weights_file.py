@@ -19,14 +19,15 @@ _CONVERT = (
     "s.save_file({k: v.clone().contiguous() for k, v in d.items() if hasattr(v, 'clone')}, sys.argv[2])"
 )
 """A program that turns a pickle of tensors into safetensors; torch refuses the pickle if it would run code."""
+_CUT_OFF = "a safetensors file that is cut off or corrupt. Fetch it again."
 _MOST_HEADER = 100_000_000
 """Bytes; safetensors' own limit."""
 LORA = (
-    "a LoRA, which changes a checkpoint, not a checkpoint. Merge it into its checkpoint with diffusers "
+    "a LoRA: it changes a checkpoint and is not one. Merge it into its checkpoint with diffusers "
     "(load_lora_weights, fuse_lora, unload_lora_weights, save_pretrained), and name the folder that this writes."
 )
 EMBEDDING = (
-    "a textual-inversion embedding, which is a word for a prompt, not a checkpoint. "
+    "a textual-inversion embedding: it is a word for a prompt, not a checkpoint. "
     "Name the checkpoint that it was made for, and say in the prompt what the word shows."
 )
 _WHOLE = "Name the checkpoint that it was made for."
@@ -68,10 +69,10 @@ def read_header(path: Path) -> Header:
         metadata = fields.pop("__metadata__", {})
         shapes = {name: tuple(map(int, field["shape"])) for name, field in fields.items()}
         end = 8 + length + max((field["data_offsets"][1] for field in fields.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        end = -1
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as problem:
+        raise FileProblem(f"{path}: {_CUT_OFF}") from problem
     if end != size:
-        raise FileProblem(f"{path}: a safetensors file that is cut off or corrupt. Fetch it again.")
+        raise FileProblem(f"{path}: {_CUT_OFF}")
     return Header(shapes, metadata)
 
 

@@ -17,11 +17,11 @@ from dreamsplat.priors2d.stable_diffusion.checkpoint import (
     FILES,
     MODELS,
     TINY_FILES,
-    XL_ONLY,
     check_checkpoint,
     checkpoint_sources,
     find_checkpoint,
     tiny_sources,
+    wanted_checkpoint,
 )
 
 if TYPE_CHECKING:
@@ -133,10 +133,9 @@ class StableDiffusion(AbstractImagePriorSpec):
 
     def checkpoints(self) -> tuple[Wanted, ...]:
         """See `AbstractImagePriorSpec.checkpoints`; in half precision, as a GPU reads it, unless another is set."""
-        models = MODELS if self.model is None else (self.model,)
-        wanted = Wanted(models, self.revision, FILES, XL_ONLY, half=self.dtype in ("auto", "fp16"))
-        tiny = () if self.tiny_autoencoder is None else (Wanted((self.tiny_autoencoder,), None, TINY_FILES),)
-        return (wanted, *tiny)
+        half = self.dtype in ("auto", "fp16")
+        tiny = () if self.tiny_autoencoder is None else (Wanted((self.tiny_autoencoder,), None, TINY_FILES, half=half),)
+        return (*wanted_checkpoint(self.model, self.revision, self.config, half), *tiny)
 
     @property
     def _prediction(self) -> Literal["epsilon", "v_prediction"] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.hub.digests import file_sha256, model_sources
 from dreamsplat.hub.explain import explained
-from dreamsplat.hub.fetch import check_available, first_available, found_here, local_folder
+from dreamsplat.hub.fetch import Wanted, check_available, first_available, found_here, local_folder
 from dreamsplat.hub.names import path_of
 from dreamsplat.hub.networks import read_network
 from dreamsplat.hub.optional import require
@@ -169,6 +169,13 @@ def check_checkpoint(model: str, revision: str | None, config: str | None, predi
         return check_available(config, None, _without_weights(FILES))
     scheduler_changes(model, header, prediction)
     bundled_configs(model, header)
+
+
+def wanted_checkpoint(model: str | None, revision: str | None, config: str | None, half: bool) -> tuple[Wanted, ...]:
+    """What `find_checkpoint` would fetch: nothing for a file, except the configs that a person names."""
+    if _file_of(model) is None:
+        return (Wanted(MODELS if model is None else (model,), revision, FILES, XL_ONLY, half),)
+    return () if config is None else (Wanted((config,), None, _without_weights(FILES), _without_weights(XL_ONLY)),)
 
 
 def checkpoint_sources(model: str | None, revision: str | None, config: str | None = None) -> dict[str, str]:
