@@ -1,4 +1,4 @@
-"""`dreamsplat download`: sizes first, then all that a preset needs, continued and checked; the hub is on this machine."""
+"""`dreamsplat download`: sizes first, then all that a preset needs, continued and checked. The hub is a local one."""
 
 from __future__ import annotations
 

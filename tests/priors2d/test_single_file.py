@@ -55,13 +55,14 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_answers_as_its_folder(kind: str, folders: dict[str, Path], tmp_path: Path):
+def test_a_file_answers_as_its_folder(kind: str, dtype: Any, folders: dict[str, Path], tmp_path: Path):
     file = save_single_file(folders[kind], tmp_path / "model.safetensors", KINDS[kind][1])
     configs = only_configs(folders[kind], tmp_path / "configs")
-    spec = StableDiffusion(model=str(file), config=str(configs), dtype="fp32")
+    spec = StableDiffusion(model=str(file), config=str(configs), dtype=dtype)
     spec.check(CONFIG)
-    assert same(answers(spec.load(CPU)), answers(StableDiffusion(str(folders[kind]), dtype="fp32").load(CPU)))
+    assert same(answers(spec.load(CPU)), answers(StableDiffusion(str(folders[kind]), dtype=dtype).load(CPU)))
 
 
 def test_names_without_a_level_of_the_text_encoder_are_read_too(folders: dict[str, Path], tmp_path: Path):
@@ -277,6 +278,17 @@ def test_a_network_that_lacks_a_tensor_is_refused_and_not_filled_with_noise(
     save_file({name: tensor for name, tensor in single.items() if name != part}, path)
     with pytest.raises(FileProblem, match=r"its (unet|vae) lacks .*conv_out.bias \(1 tensors in all\)"):
         StableDiffusion(str(path), config=str(folders["1.x"]), dtype="fp32").load(CPU)
+
+
+def test_a_text_encoder_that_lacks_a_tensor_is_refused_alike(
+    single: dict[str, Tensor], folders: dict[str, Path], tmp_path: Path
+):
+    left_out = "cond_stage_model.transformer.text_model.final_layer_norm.bias"
+    path = tmp_path / "model.safetensors"
+    save_file({name: tensor for name, tensor in single.items() if name != left_out}, path)
+    prior = StableDiffusion(str(path), config=str(folders["1.x"]), dtype="fp32").load(CPU)
+    with pytest.raises(FileProblem, match=r"its text_encoder lacks final_layer_norm.bias \(1 tensors in all\)"):
+        prior.prepare(PROMPTS)
 
 
 def test_a_network_of_another_size_than_its_configs_is_refused_in_one_line(

@@ -124,23 +124,19 @@ def read_part(
     Raises:
         FileProblem: if its weights are missing or do not fit its config.
     """
-    utils = require("diffusers.loaders.single_file_utils", "diffusion")
-    convert = {"unet": utils.convert_ldm_unet_checkpoint, "vae": utils.convert_ldm_vae_checkpoint}
     tensors = {name: tensor.to(dtype) for name, tensor in _tensors(path, part).items()}
     with explained(str(path)):
-        if part in convert:
+        if part in ("unet", "vae"):
             config = kind.load_config(configs / part) | changes
             with require("accelerate", "diffusion").init_empty_weights():
                 network = kind.from_config(config)
-            if _is_converted(tensors):
-                tensors = {name.removeprefix(PREFIXES[part][0]): tensor for name, tensor in tensors.items()}
-            else:
-                tensors = convert[part](tensors, config=config)
-            network.load_state_dict(tensors, strict=False, assign=True)
+            tensors = _diffusion_names(tensors, part, config)
         else:
-            network = utils.create_diffusers_clip_model_from_ldm(
-                kind, tensors, subfolder=part, config=str(configs), local_files_only=True
-            )
+            config = kind.config_class.from_pretrained(configs / part)
+            with require("accelerate", "diffusion").init_empty_weights():
+                network = kind(config)
+            tensors = _text_names(tensors, network)
+        network.load_state_dict(tensors, strict=False, assign=True)
     missing = sorted(name for name, weight in network.state_dict().items() if weight.is_meta)
     if missing:
         raise FileProblem(f"{path}: its {part} lacks {missing[0]} ({len(missing)} tensors in all) of its config.")
@@ -176,6 +172,21 @@ def _with_text_model(name: str) -> str:
     return f"{start}{middle}text_model.{rest}" if left_out else name
 
 
-def _is_converted(tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Whether diffusers has named these tensors of a UNet or an autoencoder already."""
-    return any("down_blocks." in name for name in tensors)
+def _diffusion_names(tensors: dict[str, torch.Tensor], part: str, config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a UNet or an autoencoder in the names of diffusers, which some files have already."""
+    if any("down_blocks." in name for name in tensors):
+        return {name.removeprefix(PREFIXES[part][0]): tensor for name, tensor in tensors.items()}
+    utils = require("diffusers.loaders.single_file_utils", "diffusion")
+    return {"unet": utils.convert_ldm_unet_checkpoint, "vae": utils.convert_ldm_vae_checkpoint}[part](tensors, config)
+
+
+def _text_names(tensors: dict[str, torch.Tensor], network: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a text encoder, of CLIP or of OpenCLIP, in the names of transformers."""
+    utils = require("diffusers.loaders.single_file_utils", "diffusion")
+    marked = next((name for name in tensors if ".model.transformer.resblocks." in name), None)
+    if marked is None:
+        named = utils.convert_ldm_clip_checkpoint(tensors)
+    else:
+        named = utils.convert_open_clip_checkpoint(network, tensors, prefix=f"{marked.partition('.model.')[0]}.model.")
+    start = "" if hasattr(network, "text_model") else "text_model."  # a level that transformers 5.6 left out
+    return {name.removeprefix(start): tensor for name, tensor in named.items()}
