@@ -89,12 +89,12 @@ def _distil(
     check_finite({"the gradient of the loss": gradient}, state.step)
     gradient = config.clip.apply(gradient, state.step)
 
-    # The gradient goes through the picture into what is optimised (eq. 1), which then adds and removes detail.
+    # The gradient goes through the picture into what is optimised (eq. 1), which adds and removes detail, or moves.
     z.backward(gradient / state.views)
+    state.representation.adapt(state.step, state.generator)
     state.representation.update()
     state.representation.check(state.step)
     check_visible(image, state.step)
-    state.representation.adapt(state.step, state.generator)
     state.step += 1
     numbers = {"gradient_norm": float(gradient.norm()), "sigma": float(sigma.mean()), "views": state.views}
     return image, numbers | state.representation.metrics()

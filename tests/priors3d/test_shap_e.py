@@ -130,8 +130,8 @@ def test_loading_draws_nothing_from_the_global_generator(text_model: Path, monke
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_noise_levels_are_karras_whatever_the_checkpoint_says(text_model: Path):
-    prior: Any = ShapE(model=str(text_model), **RUN | {"sampling_steps": 5}).load(CPU)
+def test_noise_levels_of_diffusers_are_karras_whatever_the_checkpoint_says(text_model: Path):
+    prior: Any = ShapE(model=str(text_model), sampler="diffusers", **RUN | {"sampling_steps": 5}).load(CPU)
     prior.sample("a cat", torch.Generator().manual_seed(0))
     roots = prior.pipeline.scheduler.sigmas.unique()[1:] ** (1 / 7)  # without the last, 0
     assert len(roots) == 5

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.maths.heun import karras_sigmas, sample_heun
 from dreamsplat.method.cameras import sample_views
 from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
@@ -23,7 +24,7 @@ from dreamsplat.world.language.captions import Caption, parse_caption
 from dreamsplat.world.language.palette import COLOUR_RGB
 from dreamsplat.world.nets.camera_features import PosedFeatures, ray_points
 from dreamsplat.world.nets.conditions import drop_conditions, pack_condition
-from dreamsplat.world.nets.diffusion import denoising_loss, karras_sigmas, precondition, sample_heun
+from dreamsplat.world.nets.diffusion import denoising_loss, precondition
 from dreamsplat.world.nets.shape_code import ShapeGrid, draw_layers, paint_layers, surface_cloud
 from dreamsplat.world.objects.categories import CATEGORIES
 from dreamsplat.world.objects.draw_object import draw_object

@@ -238,9 +238,9 @@ def _step(model: AbstractRepresentation, step: int, generator: torch.Generator) 
     rgb = _picture(model)
     assert rgb.shape == (2, 24, 24, 3), f"the pictures have the shape {list(rgb.shape)}, expected [2, 24, 24, 3]"
     (rgb - 0.8).square().sum().backward()
+    model.adapt(step, generator)
     model.update()
     model.check(step)
-    model.adapt(step, generator)
 
 
 def _first_move(spec: AbstractRepresentationSpec, cloud: PointCloud) -> float:

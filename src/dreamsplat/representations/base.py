@@ -37,7 +37,7 @@ class AbstractRepresentationSpec(ABC):
 
 
 class AbstractRepresentation(ABC):
-    """The thing optimised. Each step calls `render`, `update`, `check` and `adapt`, in this order."""
+    """The thing optimised. Each step calls `render`, `adapt`, `update` and `check`, in this order."""
 
     @abstractmethod
     def render(
@@ -49,7 +49,7 @@ class AbstractRepresentation(ABC):
 
     @abstractmethod
     def update(self) -> None:
-        """One optimiser step from the gradients that a backward pass left."""
+        """One optimiser step from the gradients that a backward pass left; none where `adapt` has used them up."""
 
     @abstractmethod
     def check(self, step: int) -> None:
@@ -57,7 +57,7 @@ class AbstractRepresentation(ABC):
 
     @abstractmethod
     def adapt(self, step: int, generator: torch.Generator) -> None:
-        """Change what is optimised after a step: densify, refine a grid, or nothing."""
+        """Change what is optimised after a backward pass: densify, refine a grid, or nothing."""
 
     @abstractmethod
     def asset(self) -> AbstractAsset:

@@ -44,7 +44,7 @@ class SplatParams:
     rates: LearningRates
     """The step sizes."""
     updates: int
-    """Calls of `step` so far; it drives the schedule and Adam's bias correction."""
+    """Updates so far; they drive the schedule and Adam's bias correction."""
 
     def __init__(
         self,
@@ -104,9 +104,11 @@ class SplatParams:
     def step(self) -> None:
         """Make one Adam update from the gradients in the leaves; a leaf without gradient keeps value and moments.
 
-        Adam (Kingma & Ba 2015, algorithm 1) in the operation order of `torch.optim.Adam`. Called after `apply` it
-        changes no value, since there are no gradients then: the official code skips the same updates.
+        Adam (Kingma & Ba 2015, algorithm 1) in the operation order of `torch.optim.Adam`. Called after `apply` it does
+        and counts nothing, since there are no gradients then: the official code skips the same updates.
         """
+        if all(leaf.grad is None for leaf in self.leaves.values()):
+            return
         rates = self.rates.at(self.updates)
         self.updates += 1
         correction1, correction2 = 1 - _BETA1**self.updates, 1 - _BETA2**self.updates

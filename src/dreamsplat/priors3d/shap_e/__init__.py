@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PointSource = Literal["mesh", "field"]
 ColourSpace = Literal["linear", "display"]
 Precision = Literal["auto", "fp16", "fp32"]
+SamplerName = Literal["official", "diffusers"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class ShapE(AbstractCloudPriorSpec):
     darker; "display": the colours that Shap-E means."""
     guidance_scale: float | None = None
     """Classifier-free guidance scale, applied to the estimate; None takes 15 for words and 3 for a picture."""
+    sampler: SamplerName = "official"
+    """"official": OpenAI's own, which clips before guidance and ends at a noise of 0.001; "diffusers": its Heun
+    scheduler, which clips after guidance and ends at 0.109."""
     sampling_steps: int = 64
     """Heun steps of the sampler."""
     grid: int = 128
@@ -67,6 +71,7 @@ class ShapE(AbstractCloudPriorSpec):
         check_choice("prior3d.points", self.points, PointSource)
         check_choice("prior3d.colour", self.colour, ColourSpace)
         check_choice("prior3d.dtype", self.dtype, Precision)
+        check_choice("prior3d.sampler", self.sampler, SamplerName)
         if self.weights is not None and self.image is not None:
             raise InvalidInput(
                 "Cap3D fine-tuned the model of texts, and there is a picture.",

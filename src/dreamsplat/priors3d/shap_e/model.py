@@ -1,9 +1,7 @@
 """Shap-E at work, through diffusers: the 3D prior of GaussianDreamer.
 
 Only safetensors are read. On the hub, openai/shap-e has them in half precision alone, and its current renderer only as
-a pickle; its older folder `renderer` holds the same network, so that one is taken. The sampler is diffusers' Heun with
-Karras's steps. It differs from the official one in the last digits of the recipe: noise levels from 403 to 0.11 (those
-that the network was trained at) instead of 160 to 0.001, and the estimate is clipped after guidance instead of before.
+a pickle; its older folder `renderer` holds the same network, so that one is taken.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.hub.explain import explained
@@ -21,7 +20,7 @@ from dreamsplat.hub.networks import read_network
 from dreamsplat.hub.optional import require
 from dreamsplat.maths.srgb import srgb_to_linear
 from dreamsplat.priors3d.base import AbstractCloudPrior
-from dreamsplat.priors3d.shap_e import ShapE
+from dreamsplat.priors3d.shap_e import ShapE, sampler
 from dreamsplat.priors3d.shap_e.cap3d import read_cap3d
 from dreamsplat.priors3d.shap_e.checkpoint import ShapEModel, find_checkpoint
 from dreamsplat.priors3d.shap_e.picture import read_picture
@@ -68,14 +67,7 @@ class _ShapE(AbstractCloudPrior):
 
     def _sample(self, prompt: str, generator: torch.Generator) -> PointCloud:
         spec = self.spec
-        scale = spec.guidance_scale
-        latent = self.pipeline(
-            prompt if self.picture is None else self.picture,
-            num_inference_steps=spec.sampling_steps,
-            guidance_scale=(15.0 if self.picture is None else 3.0) if scale is None else scale,
-            generator=generator,
-            output_type="latent",  # "mesh" needs the missing table, and "pil" reseeds torch's global generator
-        ).images[0]
+        latent = (self._officially if spec.sampler == "official" else self._by_diffusers)(prompt, generator)
         if not bool(latent.isfinite().all()):
             raise InvalidInput(
                 "Shap-E's numbers overflowed.",
@@ -87,6 +79,43 @@ class _ShapE(AbstractCloudPrior):
         else:
             cloud = surface_points(field, spec.grid, spec.field_points, generator, self.device)
         return PointCloud(cloud.xyz, srgb_to_linear(cloud.rgb)) if spec.colour == "linear" else cloud
+
+    @property
+    def _guidance_scale(self) -> float:
+        scale = self.spec.guidance_scale
+        return (15.0 if self.picture is None else 3.0) if scale is None else scale
+
+    def _officially(self, prompt: str, generator: torch.Generator) -> Tensor:
+        """A latent by the official sampler, [tokens, width]."""
+        prior = self.pipeline.prior
+        conditions = self._conditions(prompt)  # [2, ...], of the empty condition and of the prompt or picture
+
+        def estimates(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+            both = x.to(prior.dtype).expand(2, -1, -1)
+            answer = prior(both, timestep=t, proj_embedding=conditions).predicted_image_embedding
+            without, told = answer[..., : x.shape[-1]].float().chunk(2)  # the rest are variances
+            return without, told
+
+        tokens, width = prior.config.num_embeddings, prior.config.embedding_dim
+        noise = torch.randn(1, tokens, width, generator=generator).to(self.device)
+        levels = self.pipeline.scheduler.alphas_cumprod
+        return sampler.sample(estimates, noise, levels, self._guidance_scale, self.spec.sampling_steps)[0]
+
+    def _conditions(self, prompt: str) -> Tensor:
+        """What the network is told, without and with the prompt or picture."""
+        if self.picture is None:
+            return self.pipeline._encode_prompt(prompt, self.device, 1, True)
+        return self.pipeline._encode_image(self.picture, self.device, 1, True)
+
+    def _by_diffusers(self, prompt: str, generator: torch.Generator) -> Tensor:
+        """A latent by diffusers' own sampler, [tokens, width]."""
+        return self.pipeline(
+            prompt if self.picture is None else self.picture,
+            num_inference_steps=self.spec.sampling_steps,
+            guidance_scale=self._guidance_scale,
+            generator=generator,
+            output_type="latent",  # "mesh" needs the missing table, and "pil" reseeds torch's global generator
+        ).images[0]
 
 
 def _load_pipeline(checkpoint: ShapEModel, from_picture: bool, dtype: torch.dtype, device: torch.device) -> Any:

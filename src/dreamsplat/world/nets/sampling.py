@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dreamsplat.maths.heun import Denoiser, karras_sigmas, sample_heun
 from dreamsplat.maths.noise import normal_like
 from dreamsplat.types import PointCloud, Views
 from dreamsplat.world.language.captions import Caption, parse_caption
 from dreamsplat.world.nets.conditions import pack_condition, pack_words
-from dreamsplat.world.nets.diffusion import Denoiser, karras_sigmas, sample_heun
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser
 from dreamsplat.world.nets.shape_code import ShapeCode, surface_cloud
 from dreamsplat.world.nets.shape_denoiser import ShapeDenoiser
