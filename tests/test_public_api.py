@@ -30,7 +30,7 @@ PACKAGES = {
         "with_sh_degree",
     },
     "evaluate": {"AbstractScorer", "Looks"},
-    "formats": {"FORMATS", "Format", "load", "save"},
+    "formats": {"FORMATS", "Format", "in_float32", "load", "read", "save"},
     "guidance": {
         "CSD", "ISM", "SDS", "SJC", "VSD", "AbstractLoss", "Conditions", "LossState", "ViewText", "describe",
         "every_prompt", "guided_denoise",
