@@ -1,25 +1,21 @@
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
 
 pytest.importorskip("huggingface_hub")
+from fake_hub import COMMIT, empty_cache, etag, serving
 from huggingface_hub import constants
 
 from dreamsplat.errors import FileProblem, InvalidInput, MissingDependency
 from dreamsplat.hub.cache import cached
 from dreamsplat.hub.explain import explained
-from dreamsplat.hub.fetch import first_available, local_folder
+from dreamsplat.hub.fetch import Wanted, first_available, listed, local_folder
 from dreamsplat.hub.optional import require
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = ("unet/config.json", "unet/*.safetensors")
 UNET = {"unet/config.json": b"{}", "unet/diffusion_pytorch_model.safetensors": b"weights"}
 
@@ -34,77 +30,20 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
     """The hub's cache, empty; offline."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return tmp_path / "cache"
+    return empty_cache(tmp_path / "cache", monkeypatch)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A hub on this machine."""
+    with serving(monkeypatch) as hub:
+        yield hub
 
 
 def put_in_cache(cache: Path, model: str, files: dict[str, bytes], revision: str = "main") -> Path:
     repository = cache / f"models--{model.replace('/', '--')}"
     write(repository / "refs", {revision: COMMIT.encode()})
     return write(repository / "snapshots" / COMMIT, files)
-
-
-class _Hub(BaseHTTPRequestHandler):
-    """The part of the hub's interface that fetching uses."""
-
-    repositories: dict[str, dict[str, bytes]] = {}
-    closed: set[str] = set()
-    fetched: list[str] = []
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path)
-        parts = path.removeprefix("/api/models").strip("/").split("/")
-        model, rest = "/".join(parts[:2]), parts[2:]
-        files = self.repositories.get(model)
-        if files is None:
-            return self.answer(401, {"X-Error-Code": "RepoNotFound"})
-        if model in self.closed:
-            return self.answer(403, {"X-Error-Code": "GatedRepo"})
-        if rest[1] not in ("main", COMMIT):
-            return self.answer(404, {"X-Error-Code": "RevisionNotFound"})
-        if rest[0] == "revision":
-            return self.answer(200, body=json.dumps({"id": model, "sha": COMMIT, "siblings": []}).encode())
-        if rest[0] == "tree":
-            tree = [
-                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                for name, content in files.items()
-            ]
-            return self.answer(200, body=json.dumps(tree).encode())
-        name = "/".join(rest[2:])
-        if self.command == "GET":
-            self.fetched.append(name)
-        etag = hashlib.sha1(files[name]).hexdigest()
-        return self.answer(200, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, files[name])
-
-    def answer(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
-        self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_) -> None:
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """A hub on this machine, with the settings of `_Hub`."""
-    handler = type("Hub", (_Hub,), {"repositories": {}, "closed": set(), "fetched": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{listening.server_port}")
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        yield handler
-        listening.shutdown()
 
 
 def refusal(model: str, revision: str | None = None, files=FILES) -> str:
@@ -222,3 +161,84 @@ def test_a_missing_package_is_named_with_its_command():
     assert require("json", "diffusion") is json
     with pytest.raises(MissingDependency, match=r'no_such_package.*`pip install "dreamsplat\[mesh\]"`'):
         require("no_such_package", "mesh")
+
+
+# Downloads.
+
+
+def test_weights_come_in_half_precision_only_where_they_are_wanted_and_there_are_such(server):
+    plain, half = "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"
+    server.repositories |= {"a/both": UNET | {half: b"half"}, "a/half": {"unet/config.json": b"{}", half: b"half"}}
+    assert {f.filename for f in listed("a/both", Wanted(("a/both",), None, FILES, half=True))} >= {half}
+    folder = local_folder("a/both", None, FILES)
+    assert (folder / plain).is_file() and not (folder / half).exists()
+    assert (local_folder("a/half", None, FILES) / half).is_file()
+    # What is here already is not fetched in another precision.
+    assert plain in {f.filename for f in listed("a/both", Wanted(("a/both",), None, FILES, half=True))}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_all_shards_of_one_variant_come_with_their_index(server, half):
+    def shards(variant: str, index: str) -> dict[str, bytes]:
+        names = [f"diffusion_pytorch_model{variant}-0000{n}-of-00002.safetensors" for n in (1, 2)]
+        content = json.dumps({"weight_map": dict(zip("ab", names, strict=True))}).encode()
+        return {f"unet/diffusion_pytorch_model.safetensors.index{index}.json": content} | {
+            f"unet/{name}": name.encode() for name in names
+        }
+
+    variants = {False: shards("", ""), True: shards(".fp16", ".fp16")}
+    server.repositories["a/b"] = {"unet/config.json": b"{}"} | variants[False] | variants[True]
+    folder = local_folder("a/b", None, FILES, half=half)
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    assert found == {"unet/config.json", *variants[half]}
+
+
+def test_a_stopped_download_goes_on_where_it_ended(server, cache):
+    content = bytes(range(256)) * 40
+    server.repositories["a/b"] = UNET | {"unet/diffusion_pytorch_model.safetensors": content}
+    blob = cache / "models--a--b/blobs" / etag("x.safetensors", content)
+    write(blob.parent, {f"{blob.name}.partial": content[:7000]})
+    folder = local_folder("a/b", None, FILES)
+    assert server.ranges == ["unet/diffusion_pytorch_model.safetensors bytes=7000-"]
+    assert (folder / "unet/diffusion_pytorch_model.safetensors").read_bytes() == content
+    assert not list(blob.parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize("partial", [b"?" * 3, b"?" * 7, b"?" * 30])
+def test_what_is_damaged_never_enters_the_cache_and_is_fetched_again(partial, server, cache):
+    server.repositories["a/b"] = UNET
+    blob = cache / "models--a--b/blobs" / etag("x.safetensors", b"weights")
+    write(blob.parent, {f"{blob.name}.partial": partial})
+    if len(partial) <= len(b"weights"):
+        assert "diffusion_pytorch_model.safetensors came damaged" in refusal("a/b")
+        assert not blob.exists()
+    folder = local_folder("a/b", None, FILES)
+    assert (folder / "unet/diffusion_pytorch_model.safetensors").read_bytes() == b"weights"
+
+
+def test_weights_that_the_hub_sends_damaged_are_refused(server, cache):
+    server.repositories["a/b"] = UNET
+    server.damaged.add("unet/diffusion_pytorch_model.safetensors")
+    assert "came damaged, with the SHA-256" in refusal("a/b")
+    assert not list(cache.rglob("*.safetensors"))
+
+
+def test_a_repository_that_lacks_a_file_is_refused_before_anything_is_fetched(server):
+    server.repositories["a/b"] = {"unet/diffusion_pytorch_model.safetensors": b"weights"}
+    assert "has no unet/config.json" in refusal("a/b")
+    assert server.fetched == []
+
+
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("pytorch_lora_weights.safetensors", "is a LoRA"),
+        ("adapter_config.json", "is a LoRA"),
+        ("learned_embeds.safetensors", "is a textual-inversion embedding"),
+        ("dream_v2.safetensors", "Run `hf download a/b dream_v2.safetensors --local-dir .`, and name that file."),
+    ],
+)
+def test_a_repository_of_another_thing_is_named_as_what_it_is(name, reason, server):
+    server.repositories["a/b"] = {name: b"", "README.md": b""}
+    assert reason in refusal("a/b")
+    assert server.fetched == []

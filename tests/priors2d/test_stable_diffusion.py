@@ -16,6 +16,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 from tiny_diffusion import save_tiny_autoencoder, save_tiny_stable_diffusion
 
+from dreamsplat.config import DreamConfig
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.method.cameras import orbit
 from dreamsplat.method.noise_levels import sigma_of_time
@@ -647,3 +648,50 @@ def test_nothing_touches_the_global_generator(checkpoints, tiny_autoencoder, gen
     network.learn(z, SIGMA, text, generator)
     network.denoise(z, SIGMA, text)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# Ways to lay out the same weights.
+
+
+def in_shards(folder: Path, variant: str | None) -> None:
+    """Write every network again in shards of a few kilobytes."""
+    import diffusers
+    import transformers
+
+    kinds = {"unet": diffusers.UNet2DConditionModel, "vae": diffusers.AutoencoderKL}
+    for part, kind in (kinds | {"text_encoder": transformers.CLIPTextModel}).items():
+        network = kind.from_pretrained(folder / part)
+        for weights in (folder / part).glob("*.safetensors"):
+            weights.unlink()
+        network.save_pretrained(folder / part, max_shard_size="20KB", variant=variant)
+        assert len(list((folder / part).glob("*.safetensors"))) > 1
+        assert len(list((folder / part).glob("*.safetensors.index*.json"))) == 1
+
+
+def in_half(folder: Path, _: str | None = None) -> None:
+    for path in list(folder.rglob("*.safetensors")):
+        save_file({name: t.half() for name, t in load_file(path).items()}, path.with_suffix(".fp16.safetensors"))
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "lay_out, variant, error", [(in_shards, None, 0), (in_shards, "fp16", 0), (in_half, "fp16", 2e-2)]
+)
+def test_shards_and_variants_answer_as_one_file_does(lay_out, variant, error, checkpoints, copied, generator):
+    folder = copied()
+    lay_out(folder, variant)
+    StableDiffusion(str(folder)).check(DreamConfig(prompt="a fox"))
+    one, other = (prior_of(place) for place in (checkpoints["epsilon"], folder))
+    text, x = one.embed(PROMPTS, views()), noisy(generator)
+    expected, found = (prior.denoise(x, SIGMA, prior.embed(PROMPTS, views())) for prior in (one, other))
+    assert (found - expected).norm() <= error * expected.norm()
+    assert (other.embed(PROMPTS, views()) - text).norm() <= error * text.norm()
+
+
+def test_a_missing_shard_is_named_before_a_model_is_loaded(copied):
+    folder = copied()
+    in_shards(folder, None)
+    shard = sorted((folder / "unet").glob("*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(FileProblem, match=f"has no unet/{shard.name}"):
+        StableDiffusion(str(folder)).check(DreamConfig(prompt="a fox"))

@@ -19,7 +19,8 @@ from dreamsplat.config import DreamConfig
 from dreamsplat.errors import FileProblem
 from dreamsplat.guidance import VSD
 from dreamsplat.presets import PRESETS
-from dreamsplat.priors3d import FromFile
+from dreamsplat.priors2d import StableDiffusion
+from dreamsplat.priors3d import FromFile, ShapE
 from dreamsplat.runs import Stepped, Warned, find_runs, read_record, summarise
 from dreamsplat.runs.record import differences
 from dreamsplat.runs.sources import sources_of, with_absolute_paths
@@ -110,6 +111,18 @@ def test_differences_name_versions_models_and_files(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert told[3] == "prior2d.owner/gaussian was 5678def, is unknown"
     assert differences(before, before) == []
+
+
+def test_a_model_that_is_here_stays_the_same_in_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner/name").mkdir(parents=True)
+    (tmp_path / "tiny.safetensors").touch()
+    given = StableDiffusion("owner/name", tiny_autoencoder="tiny.safetensors", config="other/name")
+    config = with_absolute_paths(replace(CONFIG, prior3d=ShapE("owner/name"), prior2d=given))
+    assert config.prior2d == StableDiffusion(
+        str(tmp_path / "owner/name"), tiny_autoencoder=str(tmp_path / "tiny.safetensors"), config="other/name"
+    )
+    assert config.prior3d == ShapE(str(tmp_path / "owner/name"))
 
 
 def test_paths_are_found_and_made_absolute_wherever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

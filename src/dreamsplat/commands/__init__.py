@@ -21,6 +21,7 @@ from dreamsplat.errors import DreamsplatError, InvalidInput, printable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("dreamsplat.commands.generate:generate", "Make a 3D asset from a prompt."),
+    "download": ("dreamsplat.commands.download:download", "Fetch the models that a preset needs, before a run."),
     "render": ("dreamsplat.commands.render:render", "Draw a picture or a turntable film of an asset."),
     "convert": ("dreamsplat.commands.convert:convert", "Write an asset as another kind of file, or a smaller one."),
     "edit": ("dreamsplat.commands.edit:edit", "Join, crop, clean, recolour, thin out and place assets."),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count, zip_longest
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -22,6 +22,8 @@ from dreamsplat.presets import PRESETS
 from dreamsplat.runs import Record, read_config, read_record
 from dreamsplat.runs.folder import check_name
 from dreamsplat.runs.sources import with_absolute_paths
+
+T = TypeVar("T")
 
 DEFAULT_PRESET = "bundled"
 CHECKPOINT_EVERY = 50
@@ -135,14 +137,20 @@ def parse(arguments: Sequence[str]) -> Generate:
     Raises:
         InvalidInput: if the preset is unknown, or a flag is wrong.
     """
+    return parse_preset(Generate, arguments, "generate")
+
+
+def parse_preset(kind: type[T], arguments: Sequence[str], command: str) -> T:
+    """The same for any dataclass of flags with the fields `preset` and `config`."""
     name = _preset_name(arguments)
     if name not in PRESETS:
         raise InvalidInput(f"'{name[:40]}', expected one of {', '.join(PRESETS)}.", setting="preset")
+    defaults: dict[str, Any] = {"preset": name, "config": PRESETS[name]}
     return parse_flags(
-        Generate,
+        kind,
         arguments,
-        "generate",
-        default=Generate(preset=name, config=PRESETS[name]),
+        command,
+        default=kind(**defaults),
         config=(tyro.conf.CascadeSubcommandArgs, tyro.conf.FlagCreatePairsOff),
     )
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from dreamsplat.errors import MissingDependency
 from dreamsplat.hub.optional import require
-
-
-def as_folder(model: str) -> Path | None:
-    """The folder that a model's name stands for; None if there is no such folder, whatever the name."""
-    folder = os.path.expanduser(model)
-    return Path(folder) if os.path.isdir(folder) else None
+from dreamsplat.hub.variants import missing_shards
 
 
 def cached(model: str, revision: str | None = None) -> Path | None:
@@ -27,8 +21,13 @@ def cached(model: str, revision: str | None = None) -> Path | None:
 
 
 def missing_files(folder: Path, files: Sequence[str]) -> list[str]:
-    """The patterns of `files` that match nothing in a folder."""
-    return [pattern for pattern in files if not any(folder.glob(pattern))]
+    """What a folder lacks of `files`: the patterns that match nothing, and shards of weights that an index lists."""
+    missing = [pattern for pattern in files if not any(folder.glob(pattern))]
+    for pattern in files:
+        if pattern.endswith("*.safetensors"):
+            part = (folder / pattern).parent
+            missing += [(part / name).relative_to(folder).as_posix() for name in missing_shards(part)]
+    return missing
 
 
 def cache_folder() -> Path:

@@ -16,7 +16,7 @@ class KnownModel:
     licence: str
     """Name of its licence; read it before you use or share what the model generates."""
     download_gb: float
-    """About how much is fetched, GB."""
+    """About how much is fetched, GB; for a GPU half of it, where the repository has half precision too."""
     fetched: bool = True
     """Whether dreamsplat fetches it when a setting names it; if not, download it and give the path of the file."""
 

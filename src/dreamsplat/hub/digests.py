@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dreamsplat.hub.cache import as_folder
-from dreamsplat.hub.networks import weights_files
+from dreamsplat.hub.names import path_of
+from dreamsplat.hub.variants import weights_files
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -46,7 +46,7 @@ def model_sources(model: str, folder: Path, files: Sequence[str]) -> dict[str, s
     found = {path for pattern in files for path in folder.glob(pattern)}
     read = {path for parent in {path.parent for path in found} for path in weights_files(parent)}
     sources = {model: folder.name}  # The hub's cache names the folder of a revision for its commit.
-    if as_folder(model):
+    if path_of(model):
         sources = {}
         read |= {path for path in found if path.suffix != ".safetensors"}
     return sources | {f"{model}/{path.relative_to(folder).as_posix()}": file_sha256(path) for path in sorted(read)}

@@ -7,12 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dreamsplat.errors import DreamsplatError, FileProblem
-from dreamsplat.hub.cache import as_folder, cache_folder, cached, is_offline, missing_files
-
-NOT_A_MODEL = 'no such folder, and not a hub id "owner/name" either. Give one of the two.'
-"""The reason for refusing a name that cannot be a model."""
-PICKLES = {".bin", ".ckpt", ".pt", ".pth"}
-"""Suffixes of pickled weights, which can run code when they are read."""
+from dreamsplat.hub.cache import cache_folder, cached, is_offline, missing_files
+from dreamsplat.hub.names import NOT_A_MODEL, PICKLES, is_hub_id, path_of
+from dreamsplat.hub.weights_file import EMBEDDING, LORA, read_header, why_not_a_checkpoint
 
 
 @contextmanager
@@ -49,7 +46,9 @@ def why_missing(model: str, revision: str | None, folder: Path, missing: Sequenc
         missing: Glob patterns that match nothing there.
     """
     named = _named(model, revision)
-    if not as_folder(model) and is_offline():
+    if reason := _another_thing(folder):
+        return f"{named}: {reason}"
+    if path_of(model) is None and is_offline():
         return f"{named}: {_not_cached(model, revision, missing)}"
     pickles = [p.name for pattern in missing for p in (folder / pattern).parent.glob("*") if p.suffix in PICKLES]
     if pickles:
@@ -57,15 +56,58 @@ def why_missing(model: str, revision: str | None, folder: Path, missing: Sequenc
             f"{named}: has {pickles[0]} instead of {', '.join(missing)}, and a pickle can run code. "
             "Save it again with safe_serialization=True."
         )
-    listed = ", ".join(missing)
-    return f"{named}: has no {listed}. Expected a complete checkpoint in the format of diffusers, in safetensors."
+    return f"{named}: {_incomplete(missing)}"
+
+
+def why_not_listed(model: str, revision: str | None, missing: Sequence[str], files: Sequence[str]) -> str:
+    """The message about files that a repository of the hub lacks.
+
+    Args:
+        model: The hub id.
+        revision: Branch, tag or commit.
+        missing: Glob patterns that match none of its files.
+        files: Names of all its files.
+    """
+    return f"{_named(model, revision)}: {_another_repository(model, files) or _incomplete(missing)}"
 
 
 def is_unreachable(problem: BaseException) -> bool:
     """Whether the network is down or forbidden."""
     from huggingface_hub import errors
 
-    return any(isinstance(cause, (errors.LocalEntryNotFoundError, ConnectionError)) for cause in _causes(problem))
+    kinds = [type(cause) for cause in _causes(problem)]
+    # A listing that fails says why only in its cause.
+    unlisted = errors.DryRunError in kinds and not any(issubclass(kind, errors.HfHubHTTPError) for kind in kinds)
+    return unlisted or any(issubclass(kind, (errors.LocalEntryNotFoundError, ConnectionError)) for kind in kinds)
+
+
+def _incomplete(missing: Sequence[str]) -> str:
+    return f"has no {', '.join(missing)}. Expected a complete checkpoint in the format of diffusers, in safetensors."
+
+
+def _another_thing(folder: Path) -> str | None:
+    """What a folder holds instead of a checkpoint, if that can be told, and what to do."""
+    if (folder / "config.json").is_file() and (folder.parent / "unet/config.json").is_file():
+        return f"is a part of the checkpoint {folder.parent}. Name that folder."
+    for path in sorted(folder.glob("*.safetensors")):
+        header = read_header(path)
+        if reason := why_not_a_checkpoint(header):
+            return f"{path.name} {reason}"
+        if any(name.startswith("model.diffusion_model.") for name in header.shapes):
+            return f"holds a checkpoint in one file. Name that: {path}"
+    return None
+
+
+def _another_repository(model: str, files: Sequence[str]) -> str | None:
+    """The same for a repository of the hub, told from the names of its files."""
+    if {"pytorch_lora_weights.safetensors", "adapter_config.json"} & set(files):
+        return f"is {LORA}"
+    if "learned_embeds.safetensors" in files or "learned_embeds.bin" in files:
+        return f"is {EMBEDDING}"
+    single = [name for name in files if "/" not in name and name.endswith(".safetensors")]
+    if single:
+        return f"holds single files. Run `hf download {model} {single[0]} --local-dir .`, and name that file."
+    return None
 
 
 def _reason(problem: Exception, model: str, revision: str | None, files: Sequence[str]) -> str:
@@ -77,7 +119,7 @@ def _reason(problem: Exception, model: str, revision: str | None, files: Sequenc
     def among(*classes: type[Exception]) -> bool:
         return any(issubclass(kind, classes) for kind in kinds)
 
-    if among(errors.HFValidationError):
+    if among(errors.HFValidationError) or (path_of(model) is None and not is_hub_id(model)):
         return NOT_A_MODEL
     if among(errors.GatedRepoError):
         return f"closed until its terms are accepted at https://huggingface.co/{model}; then run `hf auth login`."
@@ -92,6 +134,8 @@ def _reason(problem: Exception, model: str, revision: str | None, files: Sequenc
         return f"the repository lacks a file ({_line(problem)}). Name another model."
     if among(errors.HfHubHTTPError):
         return f"the hub refused ({_line(problem)}). Try again later, or name a local folder."
+    if any(kind.__module__.startswith("httpx") for kind in kinds):
+        return f"the connection to the hub broke ({_line(problem)}). Run it again: what was fetched is kept."
     if among(SafetensorError):
         return f"a weights file is cut off or corrupt ({_line(problem)}). Fetch it again."
     if isinstance(problem, OSError) and problem.errno:

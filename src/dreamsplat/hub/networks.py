@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.hub.explain import explained
+from dreamsplat.hub.variants import variant_of, weights_files
 
 if TYPE_CHECKING:
     import torch
-
-
-def weights_files(folder: Path) -> list[Path]:
-    """The weights that `read_network` reads of a network's folder: in half precision only where there are no others."""
-    every = sorted(folder.glob("*.safetensors"))
-    return [path for path in every if not {".fp16", ".non_ema"} & set(path.suffixes)] or every
 
 
 def read_network(
@@ -40,13 +35,13 @@ def read_network(
     Raises:
         FileProblem: if its weights are missing, broken or do not fit its config.
     """
-    halves = all(".fp16" in path.suffixes for path in weights_files(folder))
+    variant = next((variant_of(path.name) for path in weights_files(folder)), None)
     with explained(model):
         network, report = kind.from_pretrained(
             str(folder),
             dtype=dtype,
             use_safetensors=True,
-            variant="fp16" if halves else None,
+            variant=variant or None,
             output_loading_info=True,
             local_files_only=True,
         )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dreamsplat.config import DreamConfig
+    from dreamsplat.hub.fetch import Wanted
     from dreamsplat.types import Rendering, Views
 
 
@@ -54,6 +55,10 @@ class AbstractImagePriorSpec(ABC):
         What is not on this machine is omitted; nothing is fetched.
         """
         return {}
+
+    def checkpoints(self) -> tuple[Wanted, ...]:
+        """Other people's models that `load` would fetch, for `dreamsplat download`."""
+        return ()
 
     def fit_memory(self, config: DreamConfig, gigabytes: int) -> DreamConfig:
         """The run with the size, batch and precision that fit into so much GPU memory.

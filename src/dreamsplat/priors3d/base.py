@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from dreamsplat.config import DreamConfig
+    from dreamsplat.hub.fetch import Wanted
     from dreamsplat.types import PointCloud
 
 
@@ -41,6 +42,10 @@ class AbstractCloudPriorSpec(ABC):
     def sources(self) -> dict[str, str]:
         """What the model is made of; see `AbstractImagePriorSpec.sources`."""
         return {}
+
+    def checkpoints(self) -> tuple[Wanted, ...]:
+        """See `AbstractImagePriorSpec.checkpoints`."""
+        return ()
 
 
 class AbstractCloudPrior(ABC):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dreamsplat import codec
 from dreamsplat.hub.digests import file_sha256
+from dreamsplat.hub.names import NAMES_A_MODEL, path_of
 
 if TYPE_CHECKING:
     from dreamsplat.config import DreamConfig
@@ -42,5 +43,7 @@ def with_absolute_paths(settings: _Settings) -> _Settings:
     if not is_dataclass(settings) or isinstance(settings, type):
         return settings
     old = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    changed = {name: new for name, value in old.items() if (new := with_absolute_paths(value)) is not value}
+    named = [field.name for field in fields(settings) if field.metadata == NAMES_A_MODEL and old[field.name]]
+    here = {name: str(path.absolute()) for name in named if (path := path_of(old[name]))}
+    changed = {name: new for name, value in old.items() if (new := with_absolute_paths(value)) is not value} | here
     return replace(settings, **changed) if changed else settings

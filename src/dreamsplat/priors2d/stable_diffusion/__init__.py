@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import InvalidInput
 from dreamsplat.hub.cache import is_offline
-from dreamsplat.hub.fetch import check_available, first_available
+from dreamsplat.hub.fetch import Wanted, check_available, first_available
+from dreamsplat.hub.names import NAMES_A_MODEL
 from dreamsplat.hub.optional import check_installed, require
 from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors2d.base import AbstractImagePriorSpec
@@ -16,9 +17,11 @@ from dreamsplat.priors2d.stable_diffusion.checkpoint import (
     FILES,
     MODELS,
     TINY_FILES,
+    check_checkpoint,
     checkpoint_sources,
     find_checkpoint,
     tiny_sources,
+    wanted_checkpoint,
 )
 
 if TYPE_CHECKING:
@@ -36,19 +39,25 @@ Precision = Literal["auto", "fp16", "bf16", "fp32"]
 
 @dataclass(frozen=True)
 class StableDiffusion(AbstractImagePriorSpec):
-    """Settings of Stable Diffusion, of any checkpoint in the format of diffusers."""
+    """Settings of Stable Diffusion, of any checkpoint in the format of diffusers or in one safetensors file."""
 
-    model: str | None = None
-    """A folder, or a hub id, which is fetched if it is not in the cache; None takes the first available copy of Stable
-    Diffusion 2.1 base."""
+    model: str | None = field(default=None, metadata=NAMES_A_MODEL)
+    """A folder, a safetensors file, or a hub id, which is fetched if it is not in the cache; None takes the first
+    available copy of Stable Diffusion 2.1 base."""
     revision: str | None = None
     """Branch, tag or commit of the hub id; None takes its main branch."""
+    config: str | None = field(default=None, metadata=NAMES_A_MODEL)
+    """A folder or hub id with the configs and tokenizers of a safetensors file; None takes those of Stable Diffusion
+    1.x, 2.x or XL, which come with this package."""
+    prediction: Literal["auto", "epsilon", "v_prediction"] = "auto"
+    """What the UNet predicts; auto takes what the checkpoint says. A safetensors file of Stable Diffusion 2.x may not
+    say it: epsilon for 512 px, v_prediction for 768 px."""
     dtype: Precision = "auto"
     """Precision of the weights. The autoencoder of an XL checkpoint stays in fp32 instead of fp16, unless its config
     allows fp16 (force_upcast: false)."""
     resolution: int | None = None
     """Height and width at which renderings are encoded, px; None takes the size that the UNet was trained at."""
-    tiny_autoencoder: str | None = None
+    tiny_autoencoder: str | None = field(default=None, metadata=NAMES_A_MODEL)
     """A folder or hub id of a tiny autoencoder, such as madebyollin/taesd, that encodes in a fraction of the time."""
     tiny_until: float = 0.5
     """Share of the run, 0 to 1, during which the tiny autoencoder encodes; afterwards the checkpoint's own does."""
@@ -65,11 +74,12 @@ class StableDiffusion(AbstractImagePriorSpec):
         if self.resolution is not None:
             check_range("prior2d.resolution", self.resolution, 8, 8192)
         check_choice("prior2d.dtype", self.dtype, Precision)
+        check_choice("prior2d.prediction", self.prediction, Literal["auto", "epsilon", "v_prediction"])
 
     def check(self, config: DreamConfig) -> None:
         """See `AbstractImagePriorSpec.check`."""
         if self.model is not None:
-            check_available(self.model, self.revision, FILES)
+            check_checkpoint(self.model, self.revision, self.config, self._prediction)
         elif is_offline():
             first_available(MODELS, self.revision, FILES)
         if self.tiny_autoencoder is not None:
@@ -112,9 +122,21 @@ class StableDiffusion(AbstractImagePriorSpec):
             require(package, "diffusion")
         from dreamsplat.priors2d.stable_diffusion.model import LatentDiffusion
 
-        return LatentDiffusion(self, find_checkpoint(self.model, self.revision), device)
+        half = self.dtype == "fp16" or (self.dtype == "auto" and device.type == "cuda")
+        checkpoint = find_checkpoint(self.model, self.revision, self.config, self._prediction, half)
+        return LatentDiffusion(self, checkpoint, device)
 
     def sources(self) -> dict[str, str]:
         """See `AbstractImagePriorSpec.sources`."""
-        sources = checkpoint_sources(self.model, self.revision)
+        sources = checkpoint_sources(self.model, self.revision, self.config)
         return sources if self.tiny_autoencoder is None else sources | tiny_sources(self.tiny_autoencoder)
+
+    def checkpoints(self) -> tuple[Wanted, ...]:
+        """See `AbstractImagePriorSpec.checkpoints`; in half precision, as a GPU reads it, unless another is set."""
+        half = self.dtype in ("auto", "fp16")
+        tiny = () if self.tiny_autoencoder is None else (Wanted((self.tiny_autoencoder,), None, TINY_FILES, half=half),)
+        return (*wanted_checkpoint(self.model, self.revision, self.config, half), *tiny)
+
+    @property
+    def _prediction(self) -> Literal["epsilon", "v_prediction"] | None:
+        return None if self.prediction == "auto" else self.prediction

@@ -100,8 +100,7 @@ class LatentDiffusion(AbstractImagePrior):
         return 2 * images - 1
 
     def _read(self, kind: str, part: str, dtype: torch.dtype) -> Any:
-        cls = getattr(require("diffusers", "diffusion"), kind)
-        network = read_network(cls, self.checkpoint.model, self.checkpoint.folder / part, dtype, self.device)
+        network = self.checkpoint.network(kind, part, dtype, self.device)
         return network.to(memory_format=torch.channels_last) if self.spec.channels_last else network
 
     def _read_tiny(self, model: str) -> Any:

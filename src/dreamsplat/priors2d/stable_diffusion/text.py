@@ -15,9 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.hub.explain import explained
-from dreamsplat.hub.networks import read_network
-from dreamsplat.hub.optional import require
 from dreamsplat.priors2d.stable_diffusion.checkpoint import SdModel
 
 _log = logging.getLogger(__name__)
@@ -66,12 +63,10 @@ class _Text:
 
     @classmethod
     def load(cls, checkpoint: SdModel, index: int, dtype: torch.dtype, device: torch.device) -> _Text:
-        transformers = require("transformers", "diffusion")
         suffix = "" if index == 0 else f"_{index + 1}"
-        kind = transformers.CLIPTextModel if index == 0 else transformers.CLIPTextModelWithProjection
-        encoder = read_network(kind, checkpoint.model, checkpoint.folder / f"text_encoder{suffix}", dtype, device)
-        with explained(checkpoint.model):
-            tokenizer = transformers.CLIPTokenizer.from_pretrained(str(checkpoint.folder / f"tokenizer{suffix}"))
+        kind = "CLIPTextModel" if index == 0 else "CLIPTextModelWithProjection"
+        encoder = checkpoint.network(kind, f"text_encoder{suffix}", dtype, device)
+        tokenizer = checkpoint.tokenizer(f"tokenizer{suffix}")
         config = checkpoint.text_encoders[index]
         # A tokenizer without its files still loads, and knows two tokens.
         if not config["vocab_size"] // 2 < len(tokenizer) <= config["vocab_size"]:

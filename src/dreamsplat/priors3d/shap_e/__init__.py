@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from dreamsplat.errors import InvalidInput
 from dreamsplat.files.atomic import read_start
 from dreamsplat.hub.digests import file_sources
+from dreamsplat.hub.fetch import Wanted
+from dreamsplat.hub.names import NAMES_A_MODEL
 from dreamsplat.hub.optional import check_installed
 from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors3d.base import AbstractCloudPriorSpec
-from dreamsplat.priors3d.shap_e.checkpoint import check_checkpoint, checkpoint_sources
+from dreamsplat.priors3d.shap_e.checkpoint import check_checkpoint, checkpoint_sources, wanted
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +33,7 @@ Precision = Literal["auto", "fp16", "fp32"]
 class ShapE(AbstractCloudPriorSpec):
     """Settings of Shap-E. Defaults: the official GaussianDreamer code, but OpenAI's own weights."""
 
-    model: str | None = None
+    model: str | None = field(default=None, metadata=NAMES_A_MODEL)
     """Hub id or folder of a diffusers checkpoint; None takes openai/shap-e, or openai/shap-e-img2img for a picture."""
     revision: str | None = None
     """Branch, tag or commit on the hub; None takes its main branch."""
@@ -105,6 +107,10 @@ class ShapE(AbstractCloudPriorSpec):
         """See `AbstractCloudPriorSpec.sources`."""
         model = checkpoint_sources(self.model, self.revision, self.image is not None)
         return model | file_sources(*(path for path in (self.image, self.weights) if path is not None))
+
+    def checkpoints(self) -> tuple[Wanted, ...]:
+        """See `AbstractCloudPriorSpec.checkpoints`."""
+        return (wanted(self.model, self.revision, self.image is not None),)
 
     def _check_dtype(self, device: str) -> None:
         if self.dtype == "fp16" and device == "cpu":

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreamsplat.hub.digests import model_sources
-from dreamsplat.hub.fetch import check_available, found_here, local_folder
-from dreamsplat.hub.networks import weights_files
+from dreamsplat.hub.fetch import Wanted, check_available, found_here, local_folder
+from dreamsplat.hub.variants import weights_files
 
 _MODELS = {False: "openai/shap-e", True: "openai/shap-e-img2img"}
 _RENDERERS = ("shap_e_renderer", "renderer")
@@ -32,8 +32,7 @@ def find_checkpoint(model: str | None, revision: str | None, from_picture: bool)
         FileProblem: if it is not available.
     """
     model, files = model or _MODELS[from_picture], _files("*renderer", from_picture)
-    # Copies in half precision are fetched too: openai/shap-e has no others.
-    folder = local_folder(model, revision, files, not_fetched=())
+    folder = local_folder(model, revision, files)
     return ShapEModel(model, folder, _renderer(folder))
 
 
@@ -46,6 +45,11 @@ def checkpoint_sources(model: str | None, revision: str | None, from_picture: bo
 def check_checkpoint(model: str | None, revision: str | None, from_picture: bool) -> None:
     """Refuse a checkpoint that is certainly not available; see `check_available`."""
     check_available(model or _MODELS[from_picture], revision, _files("*renderer", from_picture))
+
+
+def wanted(model: str | None, revision: str | None, from_picture: bool) -> Wanted:
+    """What is fetched."""
+    return Wanted((model or _MODELS[from_picture],), revision, _files("*renderer", from_picture), half=True)
 
 
 def _renderer(folder: Path) -> str:
