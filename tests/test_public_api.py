@@ -23,14 +23,14 @@ PUBLIC = {
 
 PACKAGES = {
     "assets": {
-        "BACKDROP", "FAINT", "Z_UP_TO_Y_DOWN", "Z_UP_TO_Y_UP", "Frames", "bounds", "colours_towards",
-        "contact_sheet", "draw", "draw_points", "extent", "importance", "in_ball", "in_box", "is_floater", "is_hidden",
-        "is_oversized", "join", "merge", "merge_to_size", "moved", "painted", "picture_psnr", "positions", "prune",
-        "recoloured", "render_asset", "rotated", "rows", "scaled", "solid_points", "turned", "visibility",
-        "with_sh_degree",
+        "BACKDROP", "FAINT", "Z_UP_TO_Y_DOWN", "Z_UP_TO_Y_UP", "Frames", "ball_around", "bounds", "centred",
+        "colours_towards", "contact_sheet", "draw", "draw_points", "extent", "importance", "in_ball", "in_box",
+        "is_floater", "is_hidden", "is_oversized", "join", "merge", "merge_to_size", "moved", "painted", "picture_psnr",
+        "positions", "prune", "recoloured", "render_asset", "rotated", "rows", "scaled", "solid_points", "turned",
+        "visibility", "with_sh_degree",
     },
     "evaluate": {"AbstractScorer", "Looks"},
-    "formats": {"FORMATS", "Format", "load", "save"},
+    "formats": {"FORMATS", "Format", "in_float32", "load", "read", "save"},
     "guidance": {
         "CSD", "ISM", "SDS", "SJC", "VSD", "AbstractLoss", "Conditions", "LossState", "ViewText", "describe",
         "every_prompt", "guided_denoise",

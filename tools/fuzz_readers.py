@@ -35,7 +35,7 @@ from fuzz_inputs import mutated, whole_files
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats import FORMATS
-from dreamsplat.priors3d.cloud_file import read_ply
+from dreamsplat.priors3d.cloud_file import read_shape
 from dreamsplat.types import Gaussians
 
 ALARM_S = 2.0
@@ -108,7 +108,7 @@ class Reader:
         """Make the whole files."""
         self.name, self.args = name, args
         suffix = ".ply" if name == "points" else name
-        self.read: Callable[[Path], Any] = read_ply if name == "points" else FORMATS[name].read
+        self.read: Callable[[Path], Any] = read_shape if name == "points" else FORMATS[name].read
         self.files = whole_files(name, folder)
         self.path = folder / f"input{suffix}"
 

@@ -104,14 +104,14 @@ KINDS: dict[str, Members] = {
             "tiled": "dreamsplat.render:TILED",
             "reference": "dreamsplat.render:REFERENCE",
         }),
-        Members("formats", "dreamsplat.formats:Format", {
-            ".ply": "dreamsplat.formats:PLY",
-            ".compressed.ply": "dreamsplat.formats:COMPRESSED_PLY",
-            ".glb": "dreamsplat.formats:GLB",
-            ".html": "dreamsplat.formats:HTML",
-            ".sog": "dreamsplat.formats:SOG",
-            ".splat": "dreamsplat.formats:SPLAT",
-            ".spz": "dreamsplat.formats:SPZ",
+        Members("formats", "dreamsplat.formats.base:Format", {
+            ".ply": "dreamsplat.formats.base:PLY",
+            ".compressed.ply": "dreamsplat.formats.base:COMPRESSED_PLY",
+            ".glb": "dreamsplat.formats.base:GLB",
+            ".html": "dreamsplat.formats.base:HTML",
+            ".sog": "dreamsplat.formats.base:SOG",
+            ".splat": "dreamsplat.formats.base:SPLAT",
+            ".spz": "dreamsplat.formats.base:SPZ",
         }),
         Members("scorers", "dreamsplat.evaluate.scorers:AbstractScorer", {
             "looks": "dreamsplat.evaluate.scorers:Looks",

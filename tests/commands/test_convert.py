@@ -22,6 +22,7 @@ from dreamsplat.mesh import BakeSettings, MeshSettings, SurfaceSettings, mesh_of
 from dreamsplat.types import Gaussians
 
 TARGETS = [*FORMATS, *EXPORTS]
+CASES = Path(__file__).parent.parent / "cases"
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +230,8 @@ def test_a_damaged_or_missing_file_is_refused_before_anything_is_written(tmp_pat
     (tmp_path / "bad.ply").write_bytes(asset.read_bytes()[:-1])
     assert "truncated" in refusal(tmp_path / "bad.ply", tmp_path / "out.ply")
     assert "no such file" in refusal(tmp_path / "none.ply", tmp_path / "out.ply")
-    assert "unknown format '.txt'" in refusal(tmp_path / "a.txt", tmp_path / "out.ply")
+    (tmp_path / "a.txt").write_text("words")
+    assert "neither its content nor its name" in refusal(tmp_path / "a.txt", tmp_path / "out.ply")
     assert not (tmp_path / "out.ply").exists()
 
 
@@ -242,3 +244,29 @@ def test_an_empty_asset_is_converted_too(tmp_path, random_gaussians):
 @pytest.mark.parametrize("suffix", [".obj", ".mesh.glb"])
 def test_a_limit_of_size_is_refused_for_meshes(tmp_path, asset, suffix):
     assert "cannot limit the size of a mesh. Omit --max-mb." in refusal(asset, tmp_path / f"out{suffix}", "--max-mb", 1)
+
+
+def test_map_coordinates_keep_their_detail_where_the_object_is_centred(tmp_path, capsys, caplog):
+    run(CASES / "utm_double.ply", tmp_path / "centred.ply", "--centre")
+    assert caplog.messages == [] and float(load(tmp_path / "centred.ply").means.abs().max()) < 1.5
+    run(CASES / "utm_double.ply", tmp_path / "far.ply")
+    assert "detail is lost. Add --centre" in caplog.messages[0]
+
+
+def test_a_file_by_splat_transform_2_is_stood_up(tmp_path):
+    run(CASES / "by_splat_transform_2.7.1.spz", tmp_path / "a.ply", "--from-up-axis", "-z")
+    upright = load(CASES / "by_splat_transform_3.7.0.spz")
+    assert pruning.picture_psnr(upright, load(tmp_path / "a.ply")) > 40
+
+
+def test_strict_refuses_what_would_be_dropped(tmp_path):
+    assert "7 of 50 Gaussians cannot be drawn" in refusal(CASES / "nan_rows.ply", tmp_path / "out.ply", "--strict")
+    run(CASES / "nan_rows.ply", tmp_path / "out.ply")
+    assert len(load(tmp_path / "out.ply")) == 43
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_plain_point_cloud_becomes_any_kind_of_splats(tmp_path, suffix):
+    run(CASES / "rgb_short.ply", tmp_path / f"out{suffix}")
+    if FORMATS[suffix].read:
+        assert len(load(tmp_path / f"out{suffix}")) == 50

@@ -12,10 +12,15 @@ import pytest
 import torch
 from command_line import is_one_error
 from PIL import Image
+from spheres import ball
 
+from dreamsplat import save
+from dreamsplat.assets import join, moved, scaled
 from dreamsplat.assets.draw import Frames
 from dreamsplat.formats.video import write_turntable
 from dreamsplat.method.cameras import orbit
+
+CASES = Path(__file__).parent.parent / "cases"
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -145,3 +150,64 @@ def test_a_film_that_fails_half_way_leaves_the_old_one_and_nothing_beside_it(tmp
         write_turntable(Broken(10), tmp_path / f"film{suffix}")
     assert [path.name for path in tmp_path.iterdir()] == [f"film{suffix}"]
     assert (tmp_path / f"film{suffix}").read_text() == "old"
+
+
+def drawn(path: Path) -> np.ndarray:
+    """Which pixels are more of a red ball than of the white behind it."""
+    return pixels(path).min(axis=-1) < 150
+
+
+@pytest.mark.parametrize(("size", "place"), [(0.01, (0, 0, 0)), (1.0, (100.0, -50.0, 7.0)), (300.0, (0, 0, 1e4))])
+@pytest.mark.parametrize("shape", [(64, 64), (96, 48), (40, 80)])
+def test_the_object_fills_the_picture_whatever_its_size_and_place(run, tmp_path, size, place, shape):
+    save(moved(scaled(ball(300, 1.0), size), place), tmp_path / "a.ply")
+    width, height = shape
+    code, _, err = run("render", tmp_path / "a.ply", "--out", tmp_path / "a.png", "--width", width, "--height", height)
+    assert code == 0 and "warning" not in err
+    shown = drawn(tmp_path / "a.png")
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    assert shown.shape == (height, width)
+    assert rows[0] > 0 and columns[0] > 0 and rows[-1] < height - 1 and columns[-1] < width - 1
+    assert max(len(rows) / height, len(columns) / width) > 0.75 and min(len(rows), len(columns)) > 0.7 * min(shape)
+
+
+def test_several_azimuths_make_one_picture_each(run, asset, tmp_path):
+    flags = ("--azimuth-deg", 0, -90, 12.5, "--size", 32)
+    code, out, err = run("render", asset, "--out", tmp_path / "a.png", *flags)
+    names = [str(tmp_path / f"a-{angle}.png") for angle in ("0", "-90", "12.5")]
+    assert code == 0 and out.split() == names, err
+    code, _, err = run("render", asset, "--out", tmp_path / "a.png", *flags)
+    assert code == 2 and "the file exists" in err
+    run("render", asset, "--out", tmp_path / "one.png", "--azimuth-deg", -90, "--size", 32)
+    assert np.array_equal(pixels(tmp_path / "one.png"), pixels(Path(names[1])))
+
+
+def test_alpha_is_white_where_the_object_is_and_depth_brightest_where_it_is_nearest(run, tmp_path):
+    save(join(ball(400, 1.0), moved(ball(200, 0.3), (0.0, -1.2, 0.0))), tmp_path / "a.ply")
+    for show in ("alpha", "depth"):
+        code, _, err = run("render", tmp_path / "a.ply", "--out", tmp_path / f"{show}.png", "--show", show,
+                           "--size", 64, "--elevation-deg", 0)  # fmt: skip
+        assert code == 0, err
+    alpha, depth = pixels(tmp_path / "alpha.png")[..., 0], pixels(tmp_path / "depth.png")[..., 0]
+    assert alpha[32, 32] > 250 and alpha[0, 0] == 0 and depth[0, 0] == 0
+    assert depth[32, 32] > 230 and 20 <= depth[32, 14] < depth[32, 22] < depth[32, 32]
+
+
+def test_nothing_in_view_is_said(run, asset, tmp_path):
+    code, _, err = run("render", CASES / "utm_double.ply", "--out", tmp_path / "a.png", "--distance", 3, "--size", 16)
+    assert code == 0 and "nothing is in view. Omit --distance" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--out", "x.mp4", "--azimuth-deg", 0, 90), "a film starts at one azimuth"),
+        (("--out", "x.gif", "--show", "depth"), "a film starts at one azimuth"),
+        (("--out", "x.png", "--width", 0), "--width: 0, expected 1 to 8192"),
+        (("--out", "x.png", "--show", "normal"), "expected one of"),
+    ],
+)
+def test_pictures_that_cannot_be_made_are_refused(run, asset, tmp_path, monkeypatch, flags, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("render", asset, *flags)
+    assert code == 2 and out == "" and message in err and is_one_error(err)

@@ -10,7 +10,7 @@ from plyfile import PlyData, PlyElement
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.formats.any_ply import Ply
-from dreamsplat.priors3d.cloud_file import read_ply
+from dreamsplat.priors3d.cloud_file import read_shape
 
 ORDERS = [(True, "="), (False, "<"), (False, ">")]
 NAMES = ("shade", "corners", "weight", "numbers")
@@ -54,7 +54,7 @@ def test_every_property_is_found_in_any_order_whatever_the_lengths_of_lists(tmp_
 def refusal(path, content: bytes) -> str:
     path.write_bytes(content)
     with pytest.raises(FileProblem) as caught:
-        read_ply(path)
+        read_shape(path)
     return str(caught.value)
 
 

@@ -272,7 +272,7 @@ def put(*keys: str | int) -> Callable[[object], Callable[[dict[str, Any], dict[s
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put("version")(...), "SOG version 1, expected 2"),
+        (put("version")(3), "SOG version 3, expected 1 or 2"),
         (put("version")("a\nb"), re.escape(r"SOG version 'a\nb'")),
         (put("count")(...), "count is None, expected an integer"),
         (put("count")(True), "count is True"),

@@ -330,13 +330,6 @@ def test_headers_that_cannot_be_true_are_refused(tmp_path, changes, message):
     assert_refused(old_file(tmp_path, 3, **changes), message)
 
 
-def test_positions_that_are_not_a_number_are_refused(tmp_path):
-    content = bytearray(gzip.decompress(old_file(tmp_path, 1).read_bytes()))
-    content[16:18] = np.array([np.nan], "<f2").tobytes()
-    (tmp_path / "a.spz").write_bytes(gzip.compress(content))
-    assert_refused(tmp_path / "a.spz", "positions: a value is NaN")
-
-
 @pytest.mark.parametrize("kept", [5, 20, -500, -1])
 def test_a_truncated_file_is_refused(tmp_path, random_gaussians, kept):
     spz.write(random_gaussians(200, 1), tmp_path / "a.spz")

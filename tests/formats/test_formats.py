@@ -99,8 +99,7 @@ def test_saving_takes_gaussians_that_carry_gradients(tmp_path):
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path, name):
     with pytest.raises(FileProblem, match=r"saved as '.*'\. Known endings: .*\.ply"):
         save(one(), tmp_path / name)
-    with pytest.raises(FileProblem, match=r"loaded as '.*'\. Known endings: .*\.ply"):
-        load(tmp_path / name)
+    assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize(
@@ -204,9 +203,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     assert_refused(tmp_path / "folder.ply", "cannot be read")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"ply", b"solid cube\n", b"\x89PNG\r\n\x1a\n", b"plywood\n", b"ply\n" + b"x\n" * 99]
-)
+@pytest.mark.parametrize("content", [b"", b"ply", b"solid cube\n", b"plywood\n", b"ply\n" + b"x\n" * 99])
 def test_what_is_not_a_ply_is_refused(tmp_path, content):
     (tmp_path / "a.ply").write_bytes(content)
     assert_refused(tmp_path / "a.ply", "not a PLY file")
@@ -217,7 +214,7 @@ def test_a_truncated_file_is_refused(tmp_path, random_gaussians, kept):
     save(random_gaussians(200), tmp_path / "a.ply")
     content = (tmp_path / "a.ply").read_bytes()
     (tmp_path / "a.ply").write_bytes(content[: int(kept * len(content))])
-    assert_refused(tmp_path / "a.ply", "truncated: 200 records of element 'vertex' need 13600 bytes")
+    assert_refused(tmp_path / "a.ply", "truncated: it ends before the last of 200 records")
 
 
 @pytest.mark.parametrize("count", ["99999999999999999", "9" * 400, "-1", "1e9", "\N{SUPERSCRIPT TWO}", "0x10"])
@@ -239,80 +236,25 @@ def test_an_incomplete_set_of_harmonics_is_refused(tmp_path, rest):
     assert_refused(written_by_plyfile(tmp_path / "a.ply", standard_vertices(rest=rest)), f"{rest} f_rest_")
 
 
-def test_ascii_and_big_endian_files_are_refused_by_their_format(tmp_path):
-    element = PlyElement.describe(standard_vertices(), "vertex")
-    PlyData([element], text=True).write(str(tmp_path / "a.ply"))
-    assert_refused(tmp_path / "a.ply", "ascii 1.0.; only binary_little_endian")
-    PlyData([element], byte_order=">").write(str(tmp_path / "b.ply"))
-    assert_refused(tmp_path / "b.ply", "binary_big_endian 1.0.; only binary_little_endian")
-
-
-@pytest.mark.parametrize("field", ["x", "f_dc_1", "scale_2", "rot_0", "opacity"])
-def test_values_that_are_not_a_number_are_refused(tmp_path, field):
-    vertices = standard_vertices()
-    vertices[field][1] = np.nan
-    assert_refused(written_by_plyfile(tmp_path / "a.ply", vertices), "Gaussian 1 is NaN")
-
-
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("bits", [0x7FF0000000000001, 0x7FEFFFFFFFFFFFFF], ids=["signalling NaN", "beyond float32"])
-def test_doubles_that_float32_cannot_hold_are_refused_without_a_warning(tmp_path, bits):
-    vertices = standard_vertices(kind="f8")
+def test_doubles_that_float32_cannot_hold_are_dropped_without_a_warning_of_numpy(tmp_path, bits):
+    vertices = standard_vertices(20, kind="f8")
     vertices["scale_1"][1] = np.array(bits, np.uint64).view(np.float64)
-    assert_refused(written_by_plyfile(tmp_path / "a.ply", vertices), "Gaussian 1 is NaN or infinite")
+    assert len(load(written_by_plyfile(tmp_path / "a.ply", vertices))) == 19
 
 
-def test_quaternions_of_length_0_and_plain_scales_are_refused(tmp_path):
-    vertices = standard_vertices()
-    vertices["rot_0"] = 0
-    assert_refused(written_by_plyfile(tmp_path / "a.ply", vertices), "quaternion is 0 0 0 0")
-    vertices = standard_vertices()
-    vertices["scale_0"] = 100
-    assert_refused(written_by_plyfile(tmp_path / "b.ply", vertices), "not the logarithm of a length")
-
-
-def test_vertices_are_found_after_elements_that_have_no_lists(tmp_path):
-    vertices = standard_vertices(5)
-    vertices["x"] = range(5)
-    cameras = PlyElement.describe(np.ones(3, dtype=[("focal", "f4"), ("index", "u1")]), "camera")
-    nothing = PlyElement.describe(np.empty(0, dtype=[("vertex_indices", "O")]), "face", len_types={}, val_types={})
-    elements = [cameras, nothing, PlyElement.describe(vertices, "vertex")]
-    PlyData(elements, byte_order="<").write(str(tmp_path / "a.ply"))
-    assert load(tmp_path / "a.ply").means[:, 0].tolist() == [0, 1, 2, 3, 4]
-    content = (tmp_path / "a.ply").read_bytes()
-    (tmp_path / "a.ply").write_bytes(content[:-1])
-    assert_refused(tmp_path / "a.ply", "truncated: 5 records of element 'vertex' need 285 bytes, 284 are left")
-
-
-def test_lists_in_and_before_the_vertices_are_refused(tmp_path):
-    lists = np.array([(0.0, [1, 2])], dtype=[("opacity", "f4"), ("ids", "O")])
-    assert_refused(written_by_plyfile(tmp_path / "a.ply", lists), "element 'vertex' has lists")
-    elements = [PlyElement.describe(lists, "path"), PlyElement.describe(standard_vertices(), "vertex")]
-    PlyData(elements, byte_order="<").write(str(tmp_path / "b.ply"))
-    assert_refused(tmp_path / "b.ply", "element 'path' has lists")
-
-
-@pytest.mark.parametrize("text", [False, True])
-@pytest.mark.parametrize("faces", [False, True])
-def test_clouds_and_meshes_are_sent_to_where_they_are_of_use(tmp_path, faces, text):
-    points = np.zeros(3, dtype=[("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
+def test_meshes_are_sent_to_where_they_are_of_use(tmp_path):
     corners = PlyElement.describe(np.array([([0, 1, 2],)], dtype=[("vertex_indices", "O")]), "face")
-    path = written_by_plyfile(tmp_path / "a.ply", points, [corners] if faces else [], text=text)
-    assert_refused(
-        path,
-        "a point cloud or a mesh, not 3D Gaussians. .* prior3d:points and set `prior3d.file`",
-    )
-
-
-def test_a_compressed_ply_under_the_name_of_a_plain_one_is_told_its_own(tmp_path):
-    packed = np.zeros(1, dtype=[("packed_position", "u4"), ("packed_rotation", "u4"), ("packed_scale", "u4")])
-    assert_refused(written_by_plyfile(tmp_path / "a.ply", packed), r"end in \.compressed\.ply")
+    path = written_by_plyfile(tmp_path / "a.ply", np.zeros(3, dtype=[(name, "f4") for name in "xyz"]), [corners])
+    assert_refused(path, "a PLY mesh, not Gaussians. .* prior3d:points and set `prior3d.file`")
 
 
 def test_foreign_text_in_a_message_cannot_reach_the_terminal_as_commands(tmp_path):
     (tmp_path / "a.ply").write_bytes(b"ply\n\x1b[2J comes first\nend_header\n")
     assert_refused(tmp_path / "a.ply", r"unknown or repeated header line '\\x1b\[2J comes first'")
     (tmp_path / "b.ply").write_bytes(b"ply\nformat \x1b[2J\nelement vertex 1\nproperty uchar opacity\nend_header\n")
-    assert_refused(tmp_path / "b.ply", r"'\\x1b\[2J'; only binary_little_endian")
+    assert_refused(tmp_path / "b.ply", r"'\\x1b\[2J', expected one of ascii")
 
 
 @pytest.mark.parametrize("before", [0, 1, 2, 3])

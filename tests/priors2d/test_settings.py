@@ -141,8 +141,8 @@ def test_a_start_from_a_file_needs_one_of_a_known_kind_that_is_not_empty(tmp_pat
     (tmp_path / "folder.ply").mkdir()
     (tmp_path / "chair").touch()
     for name, why in (
-        ("missing.ply", "no such file"), ("empty.glb", "is empty"), ("chair.fbx", "'.fbx' is not"),
-        ("folder.ply", "is a folder, expected a file"), ("chair", "its name has no ending that says what it is"),
+        ("missing.ply", "no such file"), ("empty.glb", "is empty"), ("chair.fbx", "a run cannot start from it"),
+        ("folder.ply", "is a folder, expected a file"), ("chair", "is empty"),
     ):  # fmt: skip
         problem = refusal(replace(RED_MUG, prior3d=FromFile(tmp_path / name)), FileProblem)
         assert name in str(problem) and why in str(problem)

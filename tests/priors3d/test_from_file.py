@@ -495,7 +495,8 @@ def test_settings_out_of_range_are_refused(tmp_path):
 def test_files_that_are_missing_or_of_an_unknown_kind_are_refused(tmp_path):
     assert "no such file" in refusal(tmp_path / "a.glb")
     assert "no such file" in refusal(tmp_path / "a.ply")
-    assert ".glb, .gltf, .obj, .off, .ply, .stl" in refusal(tmp_path / "a.fbx")
+    (tmp_path / "a.fbx").write_bytes(b"Kaydara FBX Binary")
+    assert ".sog, .glb, .gltf, .obj, .off, .stl" in refusal(tmp_path / "a.fbx")
     (tmp_path / "folder.obj").mkdir()
     assert "is a folder" in refusal(tmp_path / "folder.obj")
 
@@ -555,12 +556,12 @@ HEAD = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty floa
         (HEAD.replace("vertex 2", "vertex 999999999999") + "end_header\n0 0 0\n", "truncated"),
         (HEAD + "end_header\n0 0 0\n1 1\n", "truncated"),
         (HEAD + "end_header\n0 0 0\n1 one 1\n", "not a number"),
-        (HEAD + "end_header\n0 0 0\n1 inf 1\n", "NaN, infinite"),
+        (HEAD + "end_header\n0 0 nan\n1 inf 1\n", "2 of 2 points cannot be drawn"),
         (HEAD + "end_header\n1 1 1\n1 1 1\n", "one place"),
         (
             HEAD + "property float red\nproperty float green\nproperty float blue\nend_header\n"
-            "0 0 0 200 0 0\n1 1 1 0 0 0\n",
-            "200",
+            "0 0 0 2000 0 0\n1 1 1 0 0 0\n",
+            "2000",
         ),
         (
             HEAD + "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 1 1\n3 0 1 2\n",

@@ -1,4 +1,4 @@
-from .cleaning import extent, is_floater, is_hidden, is_oversized
+from .cleaning import centred, extent, is_floater, is_hidden, is_oversized
 from .draw import BACKDROP, Frames, draw, draw_points, render_asset
 from .frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated, turned
 from .gaussians import (
@@ -18,7 +18,7 @@ from .gaussians import (
     with_sh_degree,
 )
 from .merging import merge, merge_to_size
-from .pruning import importance, picture_psnr, prune, visibility
+from .pruning import ball_around, importance, picture_psnr, prune, visibility
 from .sheet import contact_sheet
 
 __all__ = [
@@ -27,7 +27,9 @@ __all__ = [
     "Z_UP_TO_Y_DOWN",
     "Z_UP_TO_Y_UP",
     "Frames",
+    "ball_around",
     "bounds",
+    "centred",
     "colours_towards",
     "contact_sheet",
     "draw",

@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import label
 from torch import Tensor
 
-from dreamsplat.assets.gaussians import FAINT, rows
+from dreamsplat.assets.gaussians import FAINT, moved, rows
 from dreamsplat.assets.pruning import visibility
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.neighbours import nearest_neighbours
@@ -83,6 +83,12 @@ def extent(gaussians: Gaussians) -> tuple[Tensor, Tensor]:
         raise InvalidInput(f"no Gaussian has an opacity of {FAINT} or more, so the object has no extent.")
     reach = covariances(solid.scales, solid.quats).diagonal(dim1=1, dim2=2).sqrt()
     return (solid.means - reach).amin(dim=0), (solid.means + reach).amax(dim=0)
+
+
+def centred(gaussians: Gaussians) -> Gaussians:
+    """The same with the middle of its `extent` at the origin."""
+    low, high = extent(gaussians)
+    return moved(gaussians, -(low + high) / 2)
 
 
 def _clumps(solid: Gaussians) -> Tensor:

@@ -70,8 +70,8 @@ def picture_psnr(before: Gaussians, after: Gaussians) -> float:
     Raises:
         InvalidInput: if the first is empty, or a value cannot be rendered.
     """
-    centre, radius = _ball(before)
-    before, after = _in_unit_ball(before, centre, radius), _in_unit_ball(after, centre, radius)
+    centre, radius = ball_around(before)
+    before, after = _in_unitball_around(before, centre, radius), _in_unitball_around(after, centre, radius)
     squares = []
     with torch.no_grad():
         for camera in _one_by_one(_cameras(before.means)):
@@ -83,14 +83,18 @@ def picture_psnr(before: Gaussians, after: Gaussians) -> float:
 
 def visibility(gaussians: Gaussians) -> Tensor:
     """The `importance` [N] of each Gaussian in pictures from all around: 0 for one that nobody sees."""
-    whole = _in_unit_ball(gaussians, *_ball(gaussians))
+    whole = _in_unitball_around(gaussians, *ball_around(gaussians))
     return importance(whole, _cameras(whole.means))
 
 
-def _ball(gaussians: Gaussians) -> tuple[Tensor, float]:
-    """Centre [3], float64, and radius of a ball that holds nearly all of the Gaussians, out to two deviations."""
+def ball_around(gaussians: Gaussians) -> tuple[Tensor, float]:
+    """Centre [3], float64, and radius of a ball that holds nearly all of the Gaussians, out to two deviations.
+
+    Raises:
+        InvalidInput: if there are none.
+    """
     if len(gaussians) == 0:
-        raise InvalidInput("no Gaussians to prune, expected at least one.")
+        raise InvalidInput("there are no Gaussians, expected at least one.")
     means, scales = gaussians.means.detach().double(), gaussians.scales.detach().double()
     ends = torch.stack([_quantile(means, 1 - _INSIDE), _quantile(means, _INSIDE)])  # [2, 3]
     centre = ends.mean(dim=0)
@@ -106,7 +110,7 @@ def _quantile(
     return values.sort(dim=0).values[math.ceil(share * len(values)) - 1]
 
 
-def _in_unit_ball(
+def _in_unitball_around(
     gaussians: Gaussians,
     centre: Tensor,  # [3] float64
     radius: float,

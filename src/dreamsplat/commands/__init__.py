@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "download": ("dreamsplat.commands.download:download", "Fetch the models that a preset needs, before a run."),
     "render": ("dreamsplat.commands.render:render", "Draw a picture or a turntable film of an asset."),
     "convert": ("dreamsplat.commands.convert:convert", "Write an asset as another kind of file, or a smaller one."),
+    "info": ("dreamsplat.commands.info:info", "Say what is in a file, and what is odd about it."),
     "edit": ("dreamsplat.commands.edit:edit", "Join, crop, clean, recolour, thin out and place assets."),
     "runs": ("dreamsplat.commands.runs:runs", "List the runs in a folder."),
     "rerun": ("dreamsplat.commands.rerun:rerun", "Repeat a run and say whether the result is identical."),

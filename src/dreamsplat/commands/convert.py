@@ -25,6 +25,7 @@ _MESHES = (".mesh.glb", ".obj")
 _MESH = MeshSettings()
 EXPORTS = (".points.ply", *_MESHES)
 """Name endings of files that can be written and hold no Gaussians."""
+UpAxis = Literal["z", "y", "-y", "-z"]
 _FIXED_AXES = (".glb", ".html", ".mesh.glb", ".obj")  # Their writers turn the asset as the format demands.
 
 
@@ -40,11 +41,15 @@ class Convert:
     """Merge neighbours that look alike until at most this many Gaussians are left."""
     max_mb: float | None = None
     """Merge neighbours that look alike until the file has at most this size, megabytes (10^6 bytes)."""
-    up_axis: Literal["z", "y", "-y"] = "z"
+    up_axis: UpAxis = "z"
     """The axis that points up in the file written. Many viewers expect -y."""
-    from_up_axis: Literal["z", "y", "-y"] = "z"
-    """The axis that points up in the file read: z in files made by dreamsplat, often -y in scans by other programs. Not
-    needed for a .glb, whose standard fixes it."""
+    from_up_axis: UpAxis = "z"
+    """The axis that points up in the file read: z in files made by dreamsplat, often -y in scans by other programs, -z
+    in an .spz by splat-transform 2. Not needed for a .glb, whose standard fixes it."""
+    centre: bool = False
+    """Move the middle of the object to the origin, in double precision: for files with map coordinates."""
+    strict: bool = False
+    """Refuse a file with Gaussians that cannot be drawn, instead of dropping them."""
     sh_degree: Literal[0, 1, 2, 3] | None = None
     """Degree of the spherical harmonics, which make colours change with direction: higher degrees are dropped, missing
     ones are filled with zeros. Some engines read only .ply files of degree 3."""
@@ -76,10 +81,12 @@ class Convert:
 def convert(arguments: Sequence[str]) -> int:
     """`dreamsplat convert`: write an asset as another kind of file, and print its path, content and size."""
     args = parse_flags(Convert, arguments, "convert", config=(tyro.conf.FlagCreatePairsOff,))
-    from dreamsplat.assets import picture_psnr, with_sh_degree
-    from dreamsplat.formats import load
+    from dreamsplat.assets import centred, picture_psnr, with_sh_degree
+    from dreamsplat.formats import in_float32, read
 
-    asset = _stood_up(load(args.asset), args.from_up_axis, back=True)
+    asset = read(args.asset, strict=args.strict)
+    asset = in_float32(args.asset, centred(asset) if args.centre else asset)
+    asset = _stood_up(asset, args.from_up_axis, back=True)
     if args.sh_degree is not None:
         asset = with_sh_degree(asset, args.sh_degree)
     fewer = _fewer(asset, args)
@@ -143,11 +150,14 @@ def _write_points(gaussians: Gaussians, path: Path) -> str:
 
 def _stood_up(gaussians: Gaussians, up_axis: str, back: bool = False) -> Gaussians:
     """The Gaussians with z turned to another axis, or back."""
+    import torch
+
     from dreamsplat.assets import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated
 
     if up_axis == "z":
         return gaussians
-    turn = Z_UP_TO_Y_UP if up_axis == "y" else Z_UP_TO_Y_DOWN
+    half_turn = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+    turn = {"y": Z_UP_TO_Y_UP, "-y": Z_UP_TO_Y_DOWN, "-z": half_turn}[up_axis]
     return rotated(gaussians, turn.T if back else turn)
 
 

@@ -68,6 +68,8 @@ class Edit:
     """Stand the object on the plane z = 0."""
     move: Annotated[_Vector, _named(metavar="X Y Z")] = (0.0, 0.0, 0.0)
     """Add this to all positions, world units."""
+    strict: bool = False
+    """Refuse a file with Gaussians that cannot be drawn, instead of dropping them."""
     overwrite: bool = False
     """Replace a file of that name, which may be one of the input files."""
 
@@ -89,12 +91,15 @@ class Edit:
 def edit(arguments: Sequence[str]) -> int:
     """`dreamsplat edit`: write the changed asset, and print what became of it."""
     args = parse_flags(Edit, arguments, "edit", config=(tyro.conf.FlagCreatePairsOff,))
-    from dreamsplat.assets import join
-    from dreamsplat.formats import load, save
+    from dreamsplat.assets import centred, join
+    from dreamsplat.formats import in_float32, read, save
 
-    *read, out = args.files
-    whole = join(*map(load, read))
-    changed = _placed(_looking(_kept(whole, args), args), args)
+    *given, out = args.files
+    whole = join(*(read(path, strict=args.strict) for path in given))
+    kept = _kept(whole, args)
+    # Before anything else, in double precision: files with map coordinates keep their detail.
+    kept = in_float32(given[0], centred(kept) if args.centre else kept)
+    changed = _placed(_looking(kept, args), args)
     save(changed, out)
     print(f"{out}: {len(changed):,} of {len(whole):,} Gaussians")
     return 0
@@ -139,15 +144,14 @@ def _looking(asset: Gaussians, args: Edit) -> Gaussians:
 
 def _placed(asset: Gaussians, args: Edit) -> Gaussians:
     """The same turned, scaled and moved."""
-    from dreamsplat.assets import extent, moved, scaled, turned
+    from dreamsplat.assets import centred, extent, moved, scaled, turned
 
     if args.turn_deg:
         asset = turned(asset, args.turn_deg, args.turn_axis)
     if args.scale != 1:
         asset = scaled(asset, args.scale)
-    if args.centre:
-        low, high = extent(asset)
-        asset = moved(asset, -(low + high) / 2)
+    if args.centre:  # Turning and scaling may have moved it.
+        asset = centred(asset)
     if args.ground:
         low, _ = extent(asset)
         asset = moved(asset, (0.0, 0.0, -float(low[2])))

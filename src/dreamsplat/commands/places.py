@@ -8,14 +8,19 @@ from pathlib import Path
 
 from dreamsplat import registry
 from dreamsplat.errors import FileProblem
-from dreamsplat.files.atomic import read_start
+from dreamsplat.files.kinds import kind_of
 from dreamsplat.runs.folder import check_name
 
 
 def check_input(path: Path) -> None:
-    """Refuse a file that Gaussians cannot be read from: one that is missing, or of an unknown kind."""
-    _known_ending(path, registry.names("formats"))
-    read_start(path, 1)
+    """Refuse a file that Gaussians cannot be read from: one that is missing, or certainly holds something else."""
+    kind = kind_of(path)
+    ours = ending(path, registry.names("formats")) is not None
+    if kind is None and not ours:
+        advice = f"Known endings: {', '.join(sorted(registry.names('formats')))}."
+        raise FileProblem(f"{path}: neither its content nor its name says that it holds Gaussians.", advice=advice)
+    if kind is not None and kind.holds == "other" and not ours:
+        raise FileProblem(f"{path}: {kind.words}, not Gaussians.", advice="Name a file of Gaussians.")
 
 
 def check_output(path: Path, overwrite: bool, known: Sequence[str] = ()) -> str:

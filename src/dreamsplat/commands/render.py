@@ -1,11 +1,13 @@
-"""`dreamsplat render`: a picture or a turntable film of an asset."""
+"""`dreamsplat render`: pictures or a turntable film of an asset."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -14,49 +16,74 @@ from dreamsplat.commands.places import check_input, check_output
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.ranges import check_range
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dreamsplat.types import Cameras, Gaussians
+
 _FILMS = (".mp4", ".webp", ".gif")
 _LARGEST_PX, _LARGEST_FILM_PX = 8192, 4096  # The second is `formats.video.LARGEST_SIDE`, which would import torch.
+_ROOM = 1.05  # How much farther than needed the camera stands.
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Render:
-    """Draw a picture (.png) or a turntable film (.mp4, .webp, .gif) of an asset."""
+    """Draw pictures (.png) or a turntable film (.mp4, .webp, .gif) of an asset."""
 
     asset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="ASSET")]]
-    """The Gaussians: a .ply, or any other format that `dreamsplat convert` reads."""
+    """The file: Gaussians in any format that `dreamsplat convert` reads, or a point cloud."""
     out: Path
-    """Where to write: .png for one picture; .mp4, .webp or .gif for a turntable."""
-    azimuth_deg: float = 0.0
+    """Where to write: .png for pictures; .mp4, .webp or .gif for a turntable."""
+    azimuth_deg: Annotated[tuple[float, ...], tyro.conf.arg(metavar="DEG [DEG ...]")] = (0.0,)
     """Where the camera stands, and where a turntable starts: 0 faces the object's front, and it grows clockwise as seen
-    from above."""
+    from above. Several make one picture each, with the angle added to its name."""
     elevation_deg: float = 15.0
     """Height of the camera above the horizon, -90 to 90."""
-    distance: float = 3.0
-    """From the camera to the origin, world units. Objects of the bundled models fit into the unit ball."""
+    distance: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    """From the camera to the origin, world units. By default the camera looks at the middle of the object from where
+    all of it is in view."""
     fov_y_deg: float = 40.0
     """Vertical field of view of the camera, degrees."""
     size: int = 512
     """Width and height, px: up to 8192 for a picture, 4096 for a film."""
+    width: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Width, px, if not --size."""
+    height: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Height, px, if not --size."""
+    show: Literal["colour", "alpha", "depth"] = "colour"
+    """What is drawn: colours; coverage, white where the object is opaque; or depth, white where it is nearest."""
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Red, green and blue behind the object, each 0 to 1."""
     frames: int = 120
     """Frames in a turntable, played at 30 per second; 1 to 10000."""
+    strict: bool = False
+    """Refuse a file with Gaussians that cannot be drawn, instead of dropping them."""
     overwrite: bool = False
-    """Replace a file of that name."""
+    """Replace files of that name."""
 
     def __post_init__(self) -> None:
         """Refuse what can be refused before the asset is read."""
-        check_output(self.out, self.overwrite, (".png", *_FILMS))
-        suffix = self.out.suffix.lower()
-        largest = _LARGEST_FILM_PX if suffix in _FILMS else _LARGEST_PX
-        if not 1 <= self.size <= largest:
-            what = "film, since players decode no more" if suffix in _FILMS else "picture"
-            raise InvalidInput(f"{self.size}, expected 1 to {largest} px for a {what}.", setting="size")
+        if not self.azimuth_deg:
+            raise InvalidInput("missing: at least one angle.", setting="azimuth_deg")
+        if self.is_film and (len(self.azimuth_deg) > 1 or self.show != "colour"):
+            raise InvalidInput(
+                "a film starts at one azimuth and shows colours.", setting="out", advice="Write to a .png instead."
+            )
+        for path in self.paths:
+            check_output(path, self.overwrite, (".png", *_FILMS))
+        largest = _LARGEST_FILM_PX if self.is_film else _LARGEST_PX
+        for setting, value in {"size": self.size, "width": self.width, "height": self.height}.items():
+            if value is not None and not 1 <= value <= largest:
+                what = "film, since players decode no more" if self.is_film else "picture"
+                raise InvalidInput(f"{value}, expected 1 to {largest} px for a {what}.", setting=setting)
         if not 1 <= self.frames <= 10_000:
             raise InvalidInput(f"{self.frames}, expected 1 to 10000.", setting="frames")
-        check_range("azimuth_deg", self.azimuth_deg, -1e6, 1e6)
+        for azimuth_deg in self.azimuth_deg:
+            check_range("azimuth_deg", azimuth_deg, -1e6, 1e6)
         check_range("elevation_deg", self.elevation_deg, -90, 90)
-        check_range("distance", self.distance, 0, 1e6, above=True)
+        check_range("distance", 1 if self.distance is None else self.distance, 0, 1e6, above=True)
         check_range("fov_y_deg", self.fov_y_deg, 0, 179, above=True)
         if not all(0 <= channel <= 1 for channel in self.background):
             raise InvalidInput(
@@ -64,34 +91,112 @@ class Render:
             )
         check_input(self.asset)
 
+    @property
+    def is_film(self) -> bool:
+        """Whether a turntable is asked for."""
+        return self.out.suffix.lower() in _FILMS
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files to write, one for each azimuth."""
+        if len(self.azimuth_deg) == 1:
+            return [self.out]
+        return [self.out.with_stem(f"{self.out.stem}-{azimuth_deg:g}") for azimuth_deg in self.azimuth_deg]
+
+    @property
+    def shape_px(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width or self.size, self.height or self.size
+
 
 def render(arguments: Sequence[str]) -> int:
-    """`dreamsplat render`: write one picture or a film of an asset, and print its path."""
+    """`dreamsplat render`: write pictures or a film of an asset, and print their paths."""
     args = parse_flags(Render, arguments, "render", config=(tyro.conf.FlagCreatePairsOff,))
     import torch
 
     from dreamsplat.assets.draw import Frames
-    from dreamsplat.formats import load
+    from dreamsplat.formats import read
     from dreamsplat.formats.png import write_png
     from dreamsplat.formats.video import write_turntable
-    from dreamsplat.method.cameras import make_views
 
-    asset = load(args.asset)
+    asset, distance = _framed(read(args.asset, strict=args.strict), args)
     if torch.cuda.is_available():
         asset = asset.to("cuda")
-    picture = args.out.suffix.lower() == ".png"
-    count = 1 if picture else args.frames
-    same = torch.ones(count)
-    views = make_views(
-        azimuth_deg=args.azimuth_deg + torch.arange(count) * (360 / count),
-        elevation_deg=args.elevation_deg * same,
-        distance=args.distance * same,
-        fov_y_deg=args.fov_y_deg * same,
-        width=args.size,
-        height=args.size,
-    )
-    frames = Frames(asset, views.cameras, args.background)
-    if picture:
-        write_png(next(iter(frames)), args.out)
-    print(args.out if picture else write_turntable(frames, args.out))
+    azimuths_deg = args.azimuth_deg
+    if args.is_film:
+        azimuths_deg = tuple(azimuths_deg[0] + 360 * i / args.frames for i in range(args.frames))
+    cameras = _cameras(azimuths_deg, distance, args)
+    _warn_if_nothing_shows(asset, cameras, args)
+    if args.is_film:
+        print(write_turntable(Frames(asset, cameras, args.background), args.out))
+        return 0
+    for index, path in enumerate(args.paths):
+        write_png(_picture(asset, cameras.rows(torch.tensor([index])), args), path)
+        print(path)
     return 0
+
+
+def _framed(asset: Gaussians, args: Render) -> tuple[Gaussians, float]:
+    """The asset, in float32, with what the camera looks at in the origin; and how far away the camera stands."""
+    from dreamsplat.assets import ball_around, moved
+    from dreamsplat.formats import in_float32
+
+    if args.distance is not None or len(asset) == 0:
+        return in_float32(args.asset, asset), args.distance or 3.0
+    middle, radius = ball_around(asset)
+    width, height = args.shape_px
+    half_y = math.radians(args.fov_y_deg) / 2
+    narrower = min(half_y, math.atan(math.tan(half_y) * width / height))
+    asset = in_float32(args.asset, moved(asset, -middle))
+    return asset, _ROOM * max(radius, 1e-6) / math.sin(narrower)
+
+
+def _cameras(azimuths_deg: Sequence[float], distance: float, args: Render) -> Cameras:
+    import torch
+
+    from dreamsplat.method.cameras import make_views
+
+    azimuth = torch.tensor(azimuths_deg)
+    width, height = args.shape_px
+    same = torch.ones_like(azimuth)
+    return make_views(
+        azimuth, args.elevation_deg * same, distance * same, args.fov_y_deg * same, width=width, height=height
+    ).cameras
+
+
+def _warn_if_nothing_shows(asset: Gaussians, cameras: Cameras, args: Render) -> None:
+    """Say so where the first picture would be empty."""
+    import torch
+
+    from dreamsplat.render import render as rendered
+
+    first = cameras.rows(torch.tensor([0])).to(asset.means)
+    with torch.no_grad():
+        if float(rendered(asset, first).alpha.max()) < 1 / 255:
+            where = "Omit --distance to frame the object." if args.distance is not None else "All of it is transparent."
+            _log.warning("%s: nothing is in view. %s", args.asset, where)
+
+
+def _picture(asset: Gaussians, camera: Cameras, args: Render) -> Tensor:
+    """What --show asks for, from one camera [H, W, 3], on the CPU."""
+    import torch
+
+    from dreamsplat.render import render as rendered
+
+    with torch.no_grad():
+        image = rendered(asset, camera.to(asset.means), background=args.background)
+    if args.show == "colour":
+        return image.rgb[0].cpu()
+    grey = image.alpha[0] if args.show == "alpha" else _nearness(image.depth[0], image.alpha[0])
+    return grey[..., None].expand(-1, -1, 3).cpu()
+
+
+def _nearness(depth: Tensor, alpha: Tensor) -> Tensor:
+    """Depth [H, W] as grey: 1 where the object is nearest, 0.1 where it is farthest, 0 where there is none."""
+    shown = alpha > 0.5
+    metric = depth / alpha.clamp_min(1e-6)
+    if not bool(shown.any()):
+        return metric.new_zeros(metric.shape)
+    near, far = metric[shown].min(), metric[shown].max()
+    _log.info("Depth from %.4g (white) to %.4g world units.", float(near), float(far))
+    return (1 - 0.9 * (metric - near) / (far - near).clamp_min(1e-6)).where(shown, metric.new_zeros(()))

@@ -157,7 +157,7 @@ def _read_element(
         if alike:
             return columns, at + stride * element.count
     elif not lists:
-        refuse(path, f"truncated: it ends before the last of {element.count} records")
+        refuse(path, f"truncated: it ends before the last of {element.count} records", "Export it again.")
     spans, end = _walk(path, data, element, names, at, element.count)
     return {name: _gathered(data, element.properties[name][0], *spans[name]) for name in names}, end
 
@@ -188,7 +188,7 @@ def _walk(
                 try:
                     stated = reader(at)
                 except (IndexError, struct.error):
-                    refuse(path, f"truncated: it ends before the last of {element.count} records")
+                    refuse(path, f"truncated: it ends before the last of {element.count} records", "Export it again.")
                 if not 0 <= stated <= data.end or stated != int(stated):
                     refuse(path, f"a list '{name[:40]}' of length {stated:g}; the file is damaged")
                 length = int(stated)
@@ -198,7 +198,7 @@ def _walk(
             at += length * size
         at += skip
         if at > data.end:
-            refuse(path, f"truncated: it ends before the last of {element.count} records")
+            refuse(path, f"truncated: it ends before the last of {element.count} records", "Export it again.")
     return spans, at
 
 

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from dreamsplat.files.atomic import read_bytes, refuse, replacing
 from dreamsplat.formats.morton import morton_order
-from dreamsplat.formats.ply_header import HEADER_LIMIT, read_header
+from dreamsplat.formats.ply_header import read_header
 from dreamsplat.formats.smallest_three import HALF_RANGE, with_largest, without_largest
 from dreamsplat.maths.harmonics import DC
 from dreamsplat.types import Gaussians
@@ -49,16 +49,6 @@ _SCALE_RANGE = (exp(-20), exp(20))  # Other writers clamp to this; e^-20 is far 
 _LOG_SCALE_RANGE = (-87.0, 88.0)  # exp of these is still a normal float32.
 _SH_LIMIT = 4.0
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-def is_compressed(content_header: bytes) -> bool:
-    """Whether a file that begins with these bytes is a compressed PLY rather than a standard one.
-
-    Args:
-        content_header: at least the whole PLY header; the rest is ignored.
-    """
-    header = content_header[:HEADER_LIMIT].partition(b"end_header")[0]
-    return header.startswith(b"ply") and b"element chunk " in header and b" packed_position" in header
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
@@ -99,13 +89,14 @@ def read(path: Path) -> Gaussians:
     """
     elements = _read_elements(path)
     _check_sizes(path, elements)
-    vertices, bounds = elements["vertex"], _read_bounds(path, elements["chunk"])
+    vertices, bounds = elements["vertex"], _read_bounds(elements["chunk"])
     count = len(vertices)
     position, rotation, scale, colour = (vertices[name] for name in _PACKED)
     colours = _unpack(colour, _COLOUR_BITS)
     units = [_unpack(position, _VECTOR_BITS), _unpack(scale, _VECTOR_BITS), colours[:, :3]]
     low, high = (np.repeat(bounds[:, :, end], CHUNK, axis=0)[:count] for end in (0, 1))  # [N, 3 ranges, 3]
-    means, logs, rgb = (low[:, i] * (1 - unit) + high[:, i] * unit for i, unit in enumerate(units))
+    with np.errstate(invalid="ignore", over="ignore"):  # What comes of a range that is not finite is not drawn.
+        means, logs, rgb = (low[:, i] * (1 - unit) + high[:, i] * unit for i, unit in enumerate(units))
     quats = with_largest(rotation >> np.uint32(30), (_unpack(rotation, _ROTATION_BITS) - 0.5) * (2 * HALF_RANGE))
     sh = _read_sh(elements.get("sh"), (rgb - 0.5) / DC)
     return Gaussians(
@@ -191,7 +182,6 @@ def _read_sh(
 
 
 def _read_bounds(
-    path: Path,
     table: np.ndarray,  # [C] records
 ) -> NDArray[np.float64]:
     """Ranges [C, 3, 2, 3]: of position, log-scale, colour; minimum, maximum; three axes."""
@@ -199,14 +189,9 @@ def _read_bounds(
     bounds[:, 15:] = 1  # The range of colours where the chunks name none.
     for column, name in enumerate(_BOUNDS):
         if name in (table.dtype.names or ()):
-            with np.errstate(invalid="ignore"):  # a signalling NaN, refused below
+            with np.errstate(invalid="ignore"):  # a signalling NaN, whose Gaussians are not drawn
                 bounds[:, column] = table[name]
-    if not np.isfinite(bounds).all():
-        refuse(path, "a range of a chunk is NaN or infinite; the file is damaged")
-    bounds = bounds.reshape(-1, 3, 2, 3)
-    if len(bounds) and bounds[:, 1].max() > _LOG_SCALE_RANGE[1]:
-        refuse(path, f"scales: {bounds[:, 1].max():.4g} is not the logarithm of a length; expected at most 88")
-    return bounds
+    return bounds.reshape(-1, 3, 2, 3)
 
 
 def _read_elements(path: Path) -> dict[str, np.ndarray]:

@@ -30,7 +30,7 @@ from dreamsplat.assets.frame import Z_UP_TO_Y_UP, rotated
 from dreamsplat.assets.gaussians import join
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.checked_json import shown
-from dreamsplat.formats import gltf
+from dreamsplat.formats import gltf, gltf_writer
 from dreamsplat.maths.harmonics import sh_to_rgb
 from dreamsplat.maths.srgb import srgb_to_linear
 from dreamsplat.types import Gaussians
@@ -38,7 +38,6 @@ from dreamsplat.types import Gaussians
 _EXTENSION = "KHR_gaussian_splatting"
 _QUANTISATION = "KHR_mesh_quantization"  # Positions as integers.
 _POINTS = 0
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 _UNIFORM = 1e-4  # How far a node's matrix may be from a rotation times a scale, relative to that scale.
 _PARTS = 500  # Most meshes that a file's nodes may show in all; turning each takes milliseconds.
 _SMALL_COUNT = 100_000  # Gaussians that a file of any size may show.
@@ -75,13 +74,13 @@ def write(gaussians: Gaussians, path: Path) -> None:
         "nodes": [{"mesh": 0}],
         "meshes": [{"primitives": [primitive]}],
     }
-    gltf.write(path, document, [np.ascontiguousarray(array) for array in stored.values()])
+    gltf_writer.write(path, document, [np.ascontiguousarray(array) for array in stored.values()])
 
 
 def read(path: Path) -> Gaussians:
     """Read all Gaussians of a .glb's scene, each mesh moved, turned and scaled by its nodes: float32, on the CPU.
 
-    Meshes without Gaussians are skipped. A scale of 0 is raised to the smallest normal float32, 1.2e-38.
+    Meshes without Gaussians are skipped.
 
     Raises:
         FileProblem: if the file is missing, damaged, holds no Gaussians, needs an unsupported feature (compression,
@@ -119,7 +118,7 @@ def _parts(glb: gltf.Glb) -> list[tuple[_Splats, NDArray[np.float64]]]:
         for splats in meshes[mesh]:
             parts.append((splats, world))
             count, floats = count + splats.count, max(floats, sum(size for _, size in splats.accessors))
-            most = _SMALL_COUNT + _MOST_EXPANSION * len(glb.body) // (4 * floats)
+            most = _SMALL_COUNT + _MOST_EXPANSION * sum(map(len, glb.buffers.values())) // (4 * floats)
             if count > most or len(parts) > _PARTS:
                 glb.refuse(
                     f"its nodes show more than {_PARTS} meshes or {most} Gaussians", "Join or drop some of them."
@@ -178,17 +177,12 @@ def _splats(glb: gltf.Glb, primitive: dict[str, Any]) -> _Splats | None:
 def _read_splats(glb: gltf.Glb, splats: _Splats) -> Gaussians:
     """The Gaussians in their own axes."""
     means, quats, scales, opacities, *sh = (glb.accessor(index, size) for index, size in splats.accessors)
-    if scales.size and scales.min() < 0:
+    if (scales < 0).any(axis=1).sum() > len(scales) // 2:
         glb.refuse("a SCALE is below 0, as in drafts of the extension", "Save it with a newer writer.")
-    if opacities.size and not (opacities.min() >= 0 and opacities.max() <= 1):
-        glb.refuse("an OPACITY is outside [0, 1]; the file is damaged")
-    lengths = np.linalg.norm(quats.astype(np.float64), axis=-1, keepdims=True)
-    if not lengths.all():
-        glb.refuse("a ROTATION is 0 0 0 0; the file is damaged")
     return Gaussians(
         means=torch.from_numpy(means),
-        scales=torch.from_numpy(scales.clip(_SMALLEST_SCALE)),
-        quats=torch.from_numpy((quats / lengths)[:, [3, 0, 1, 2]]).float(),
+        scales=torch.from_numpy(scales),
+        quats=torch.from_numpy(quats[:, [3, 0, 1, 2]]),
         opacities=torch.from_numpy(opacities[:, 0]),
         sh=torch.from_numpy(np.stack(sh, axis=1)),
     )
@@ -206,7 +200,4 @@ def _placed(glb: gltf.Glb, gaussians: Gaussians, world: NDArray[np.float64]) -> 
     u, _, vh = torch.linalg.svd(linear / scale)  # The nearest rotation, since files hold float32.
     turned = rotated(gaussians, Z_UP_TO_Y_UP.mT @ u @ vh)
     shift = (Z_UP_TO_Y_UP.mT @ torch.from_numpy(np.ascontiguousarray(world[:3, 3]))).float()
-    means, scales = turned.means * scale + shift, (turned.scales * scale).clamp(min=_SMALLEST_SCALE)
-    if not bool(means.isfinite().all() and scales.isfinite().all()):
-        glb.refuse("a node moves or scales its Gaussians beyond float32; the file is damaged")
-    return replace(turned, means=means, scales=scales)
+    return replace(turned, means=turned.means * scale + shift, scales=turned.scales * scale)

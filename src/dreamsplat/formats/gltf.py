@@ -1,23 +1,24 @@
-"""Binary glTF 2.0 files (.glb): a chunk of JSON, a chunk of numbers, accessors that locate numbers, and nodes.
+"""glTF 2.0 files, binary (.glb) or as text (.gltf): JSON, numbers, accessors that locate numbers, and nodes.
 
-Only what lies inside the file is read, and every size is first checked against it. Khronos, glTF 2.0 specification,
-sections 3.5 (nodes), 3.6 (accessors) and 4 (the container).
+Only what lies inside the file, or beside a .gltf, is read, and every size is first checked against it. Khronos, glTF
+2.0 specification, sections 3.5 (nodes), 3.6 (accessors) and 4 (the container).
 """
 
 from __future__ import annotations
 
-import json
+import base64
+import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamsplat.errors import FileProblem
-from dreamsplat.files.atomic import read_bytes, refuse, replacing
+from dreamsplat.files.atomic import read_bytes, refuse
 from dreamsplat.files.checked_json import NUMBER_LIMIT, are_numbers, is_whole, parse, shown
 
 MAGIC = b"glTF"
@@ -27,52 +28,15 @@ COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 """Component type of an accessor -> numpy type."""
 
-_JSON, _BIN = b"JSON", b"BIN\0"
-_SIZE_LIMIT = 2**32 - 1  # bytes; the header holds 32 bits.
-_TYPE_CODES = {np.dtype(kind): code for code, kind in TYPES.items()}
-_VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963
+JSON_CHUNK, BINARY_CHUNK = b"JSON", b"BIN\0"
+"""Kinds of chunks."""
+SIZE_LIMIT = 2**32 - 1
+"""Most bytes of a .glb, whose header holds 32 bits."""
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_EMBEDDED = re.compile(rb'"data:[^"]*"')  # Numbers as base64.
 _JSON_LIMIT = 2 << 20  # bytes; scenes have some KB, and a MB of brackets becomes 50 MB of objects.
 _CHUNKS = 8  # JSON comes first and numbers second; others may follow, but not without end.
 _NODES = 30_000  # Most nodes of a scene; each that has a rotation takes 30 microseconds.
-
-
-def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> None:
-    """Write a .glb whose accessor i is arrays[i], [count, 1 to 4].
-
-    Args:
-        path: the file to write or replace.
-        document: the JSON without accessors, bufferViews and buffers.
-        arrays: rows of 4, 8, 12 or 16 bytes, aligned as the standard requires: float32; uint8 or uint16, as fractions
-            of their type's range; or uint32, as indices of vertices. The first holds positions, for which the standard
-            requires bounds.
-
-    Raises:
-        FileProblem: if the file cannot be written, or would be 4 GiB or larger.
-    """
-    views, accessors, body = [], [], bytearray()
-    for index, array in enumerate(arrays):
-        kind = {size: name for name, size in COMPONENTS.items()}[array.shape[1]]
-        accessor: dict[str, Any] = {"bufferView": index, "componentType": _TYPE_CODES[array.dtype], "count": len(array)}
-        accessor |= {"type": kind} | ({"normalized": True} if array.dtype in (np.uint8, np.uint16) else {})
-        if index == 0:
-            accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
-        target = _INDEX_BUFFER if array.dtype == np.uint32 else _VERTEX_BUFFER
-        views.append({"buffer": 0, "byteOffset": len(body), "byteLength": array.nbytes, "target": target})
-        accessors.append(accessor)
-        body += array.tobytes()
-    whole = {**document, "accessors": accessors, "bufferViews": views, "buffers": [{"byteLength": len(body)}]}
-    text = json.dumps(whole, separators=(",", ":"), allow_nan=False).encode()
-    text += b" " * (-len(text) % 4)
-    total = 12 + 8 + len(text) + 8 + len(body)
-    if total > _SIZE_LIMIT:
-        raise FileProblem(
-            f"{path}: {total} bytes, but a .glb holds less than 4 GiB.", advice="Save it as .ply, or in parts."
-        )
-    header = struct.pack("<4sII", MAGIC, 2, total)
-    with replacing(path) as temporary:
-        temporary.write_bytes(
-            b"".join([header, struct.pack("<I4s", len(text), _JSON), text, struct.pack("<I4s", len(body), _BIN), body])
-        )
 
 
 def chunks_of(path: Path, content: bytes) -> tuple[bytes, memoryview]:
@@ -97,7 +61,7 @@ def chunks_of(path: Path, content: bytes) -> tuple[bytes, memoryview]:
             refuse(path, f"a chunk of {size} bytes does not fit the file's {total}; it is damaged")
         chunks.setdefault(kind, whole[start + 8 : start + 8 + size])  # The standard says to ignore unknown kinds.
         start += 8 + size
-    return bytes(chunks.get(_JSON, b"")), chunks.get(_BIN, memoryview(b""))
+    return bytes(chunks.get(JSON_CHUNK, b"")), chunks.get(BINARY_CHUNK, memoryview(b""))
 
 
 def json_of(path: Path, text: bytes) -> dict[str, Any]:
@@ -114,26 +78,59 @@ def json_of(path: Path, text: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Glb:
-    """A .glb being read; its methods refuse whatever violates the standard, naming the file."""
+    """A glTF file being read; its methods refuse whatever violates the standard, naming the file."""
 
     path: Path
     """For messages."""
     json: dict[str, Any]
-    """The JSON chunk."""
+    """The JSON chunk, or all of a .gltf."""
     body: memoryview
     """The binary chunk; empty if there is none."""
+    buffers: dict[int, memoryview] = field(default_factory=dict)
+    """The numbers of each buffer that was asked for."""
 
     @classmethod
     def open(cls, path: Path) -> Glb:
         """Read a file.
 
         Raises:
-            FileProblem: if it is missing, not binary glTF 2.0, truncated, or its JSON is damaged.
+            FileProblem: if it is missing, not glTF 2.0, truncated, or its JSON is damaged.
         """
-        text, body = chunks_of(path, read_bytes(path))
-        if len(text) > _JSON_LIMIT:
-            refuse(path, f"its JSON has {len(text)} bytes, expected at most {_JSON_LIMIT}", "Save only the splats.")
-        return cls(path, json_of(path, text), body)
+        content = read_bytes(path)
+        is_text = content.lstrip(_BLANK).startswith(b"{")
+        text, body = (content, memoryview(b"")) if is_text else chunks_of(path, content)
+        size = len(text) - sum(map(len, _EMBEDDED.findall(text)))
+        if size > _JSON_LIMIT:
+            refuse(path, f"its JSON has {size} bytes, expected at most {_JSON_LIMIT}", "Save only the splats.")
+        document = json_of(path, text.removeprefix(_BLANK[:3]))
+        asset = document.get("asset")
+        version = asset.get("version") if isinstance(asset, dict) else None
+        if not str(version).startswith("2."):
+            refuse(path, f"glTF version {shown(version)}; only 2 can be read", "Convert the file first.")
+        return cls(path, document, body)
+
+    def numbers(self, index: object) -> memoryview:
+        """The bytes of a buffer: in the file, as base64 in its JSON, or in a file beside it."""
+        buffer = self.item("buffers", index)
+        assert isinstance(index, int), "or there was no such item"
+        if index not in self.buffers:
+            self.buffers[index] = self._located(index, buffer.get("uri"))
+        return self.buffers[index]
+
+    def _located(self, index: int, uri: object) -> memoryview:
+        if uri is None and index == 0:
+            return self.body
+        if not isinstance(uri, str):
+            self.refuse(f"buffer {index} is not in the file; it is damaged")
+        if uri.startswith("data:"):
+            try:
+                return memoryview(base64.b64decode(uri.partition(",")[2], validate=True))
+            except ValueError:
+                self.refuse(f"buffer {index}: its base64 is damaged")
+        place = (self.path.parent / unquote(uri)).resolve()
+        if "://" in uri or not place.is_relative_to(self.path.parent.resolve()):
+            self.refuse(f"its numbers lie outside its folder, in {shown(uri)}", "Save it as a single .glb.")
+        return memoryview(read_bytes(place))
 
     def item(self, kind: str, index: object) -> dict[str, Any]:
         """Entry `index` of the top-level list `kind`, such as "meshes"."""
@@ -148,8 +145,6 @@ class Glb:
         values = stored.astype(np.float32)
         if self.item("accessors", index).get("normalized") is True and stored.dtype.kind != "f":
             values = np.maximum(values / np.float32(np.iinfo(stored.dtype).max), -1)
-        if not np.isfinite(values).all():
-            self.refuse(f"accessor {index}: a value is NaN or infinite; the file is damaged")
         return values
 
     def count(self, index: object, components: int) -> int:
@@ -166,20 +161,19 @@ class Glb:
         kind = TYPES.get(code) if isinstance(code, int) else None
         if kind is None or not isinstance(shape, str) or COMPONENTS.get(shape) != components:
             self.refuse(f"accessor {index} is {shown(shape)} of type {shown(code)}, expected {components} components")
-        if view.get("buffer") != 0 or "uri" in self.item("buffers", 0):
-            self.refuse(f"accessor {index} lies outside the file", "Save it as a single .glb.")
+        body = self.numbers(view.get("buffer"))
         dtype = np.dtype(kind)
         count = self._whole(accessor, "count", None)
         stride = self._whole(view, "byteStride", components * dtype.itemsize)
         inside = self._whole(accessor, "byteOffset", 0)
         start, length = self._whole(view, "byteOffset", 0), self._whole(view, "byteLength", None)
         needed = inside + stride * max(0, count - 1) + components * dtype.itemsize
-        if not components * dtype.itemsize <= stride <= 252 or needed > length or start + length > len(self.body):
+        if not components * dtype.itemsize <= stride <= 252 or needed > length or start + length > len(body):
             self.refuse(
                 f"accessor {index}: {shown(count)} values do not fit the file's bytes; it is damaged or cut short"
             )
         strides = (stride, dtype.itemsize)
-        return np.ndarray((count, components), dtype, self.body, start + inside, strides)
+        return np.ndarray((count, components), dtype, body, start + inside, strides)
 
     def instances(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """Every node with a mesh, in the order of the scene: the mesh's index and its matrix [4, 4] to the world."""
@@ -276,6 +270,6 @@ class Glb:
 
     def _whole(self, owner: dict[str, Any], key: str, default: int | None) -> int:
         value = owner.get(key, default)
-        if not is_whole(value, 0, _SIZE_LIMIT):
+        if not is_whole(value, 0, SIZE_LIMIT):
             self.refuse(f"{key} is {shown(value)}, expected an integer of at least 0; the file is damaged")
         return value

@@ -17,23 +17,36 @@ The file does not name its axes; ours have +z up and the front towards -y.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamsplat.files.atomic import read_bytes, refuse, replacing
-from dreamsplat.formats.ply_header import read_header
+from dreamsplat.files.atomic import refuse, replacing
+from dreamsplat.formats.any_ply import Ply
+from dreamsplat.formats.ply_colours import colour_names, display_colours
+from dreamsplat.formats.ply_header import Properties, singles
+from dreamsplat.maths.harmonics import rgb_to_sh
 from dreamsplat.types import Gaussians, PointCloud
+
+_log = logging.getLogger(__name__)
 
 OPACITY_MARGIN = 1e-6
 """Opacities are clamped to [margin, 1 - margin] before they are written as logits: those of 0 and 1 are infinite, which
 some readers refuse. 1e-6 is far below the 1/255 at which a renderer starts to draw."""
 
-_LOG_SCALE_RANGE = (-87.0, 88.0)  # exp of these is still a normal float32.
+_LOG_FLATNESS = math.log(1e-3)  # How thin a surfel is, compared with its smaller side.
+_SCALES = ("scale_0", "scale_1", "scale_2")
+_ROTATION = ("rot_0", "rot_1", "rot_2", "rot_3")
+_PREFIXES = {
+    "features_dc_": "f_dc_", "features_rest_": "f_rest_", "scaling_": "scale_", "rotation_": "rot_", "quat_": "rot_",
+}  # fmt: skip
+"""How properties of other programs begin, and what the standard calls them."""
 _BLOCK = 1 << 14  # Gaussians copied at a time, few enough for the processor's cache.
 
 
@@ -70,56 +83,99 @@ def _table(
 
 
 def read(path: Path) -> Gaussians:
-    """Read a standard PLY: float32, on the CPU. Extra properties and elements are ignored.
+    """Read a PLY of Gaussians in any layout and dialect; centres in float64 where the file has them so, on the CPU.
 
-    A log-scale below -87, where exp would give 0, is raised to -87; an opacity logit may be infinite.
+    Understood besides the standard: text, either byte order, elements before the vertices, names in any case, colours
+    as red, green and blue instead of f_dc_*, two scales per Gaussian (2DGS), harmonics above degree 3 (dropped). Extra
+    properties and elements are ignored. Values are as they are in the file: `drawable` judges them.
 
     Raises:
-        FileProblem: if the file is missing, not a binary little-endian PLY, truncated, lacks a property, or holds a
-            value that is not finite.
+        FileProblem: if the file is missing, damaged, or lacks a property.
     """
-    vertices = _read_vertices(path)
-    names = vertices.dtype.names or ()
-    rest = sum(name.startswith("f_rest_") for name in names)
-    if rest not in (0, 9, 24, 45):
-        _refuse(path, f"{rest} f_rest_* properties; expected 0, 9, 24 or 45 (degree 0 to 3)")
-    missing = [n for n in _property_names(rest) if n not in names and n not in ("nx", "ny", "nz")]
-    if missing:
-        _refuse(path, f"not a 3D Gaussian splatting PLY: lacks {', '.join(missing[:4])}{' ...' if missing[4:] else ''}")
-    count = len(vertices)
-    means, log_scales, quats = (np.empty((count, width), np.float32) for width in (3, 3, 4))
-    logits, sh = np.empty(count, np.float32), np.empty((count, 1 + rest // 3, 3), np.float32)
-    columns = {
-        **{name: means[:, axis] for axis, name in enumerate("xyz")},
-        **{f"f_dc_{channel}": sh[:, 0, channel] for channel in range(3)},
-        **{f"f_rest_{i}": sh[:, 1 + i % (rest // 3), i // (rest // 3)] for i in range(rest)},  # channel first
-        "opacity": logits,
-        **{f"scale_{axis}": log_scales[:, axis] for axis in range(3)},
-        **{f"rot_{part}": quats[:, part] for part in range(4)},
-    }
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # Values beyond float32 become infinite or NaN, which is refused below.
-        for block in (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK)):
-            for name, column in columns.items():
-                column[block] = vertices[name][block]
-    for name, values in {"x, y, z": means, "f_*": sh, "scale_*": log_scales, "rot_*": quats}.items():
-        _check_every(path, name, np.isfinite(values))
-    _check_every(path, "opacity", ~np.isnan(logits))
-    if count and log_scales.max() > _LOG_SCALE_RANGE[1]:
-        _refuse(path, f"scale_*: {log_scales.max():.4g} is not the logarithm of a length; expected at most 88")
-    lengths = np.sqrt(
-        np.einsum("ni,ni->n", quats, quats, dtype=np.float64)
-    )  # The squares of tiny ones underflow in float32.
-    if not lengths.all():
-        _refuse(path, "rot_*: a quaternion is 0 0 0 0; the file is damaged")
+    ply = Ply.open(path)
+    vertex = ply.header.elements.get("vertex")
+    if vertex is None or not vertex.properties:
+        refuse(path, "its header declares no vertices", "Export it again.")
+    dialect = _dialect(path, vertex.properties)
+    columns = ply.columns({"vertex": tuple(name for names in vars(dialect).values() for name in names)})["vertex"]
+
+    def stacked(names: tuple[str, ...], dtype: str = "f4") -> torch.Tensor:
+        with np.errstate(over="ignore", invalid="ignore"):  # What is beyond float32 becomes infinite: not drawn.
+            table = np.empty((vertex.count, len(names)), dtype)
+            for column, name in enumerate(names):
+                table[:, column] = columns[name].values
+        return torch.from_numpy(table)
+
+    exact = {"f8": "f8", "i4": "f8", "u4": "f8"}.get(vertex.properties[dialect.centre[0]][0], "f4")
+    logs = stacked(dialect.scales)
+    if len(dialect.scales) == 2:  # A surfel of 2D Gaussian Splatting: flat.
+        logs = torch.cat([logs, logs.amin(dim=1, keepdim=True) + _LOG_FLATNESS], dim=1)
+    if dialect.rgb:
+        first = rgb_to_sh(display_colours(path, columns, dialect.rgb, vertex.properties)).float()
+    else:
+        first = stacked(dialect.first)
+    rest = stacked(dialect.rest).unflatten(1, (3, -1)).mT if dialect.rest else first.new_empty(len(first), 0, 3)
     return Gaussians(
-        means=torch.from_numpy(means),
-        scales=torch.from_numpy(log_scales.clip(*_LOG_SCALE_RANGE)).exp(),
-        quats=torch.from_numpy(np.divide(quats, lengths[:, None], out=quats, casting="same_kind")),
-        opacities=torch.from_numpy(logits).sigmoid(),
-        sh=torch.from_numpy(sh),
+        means=stacked(dialect.centre, exact),
+        scales=logs.exp(),
+        quats=stacked(dialect.rotation),
+        opacities=stacked(dialect.opacity)[:, 0].sigmoid(),
+        sh=torch.cat([first[:, None], rest], dim=1),
     )
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """The names that a file gives to its properties."""
+
+    centre: tuple[str, ...]
+    rgb: tuple[str, ...]  # instead of `first`
+    first: tuple[str, ...]
+    rest: tuple[str, ...]  # channel first: all of R, then of G, then of B
+    opacity: tuple[str, ...]
+    scales: tuple[str, ...]  # three, or two of a surfel
+    rotation: tuple[str, ...]
+
+
+def _dialect(path: Path, properties: Properties) -> _Dialect:
+    """The names of a file's properties; refused if some are missing."""
+    known = {_standard(name): name for name in singles(properties)}
+    rgb = () if "f_dc_0" in known else tuple(colour_names(known.values()) or ())
+    first = () if rgb else ("f_dc_0", "f_dc_1", "f_dc_2")
+    scales = ("scale_0", "scale_1") if "scale_1" in known and "scale_2" not in known else _SCALES
+    needed = ("x", "y", "z", *first, "opacity", *scales, *_ROTATION)
+    if missing := [name for name in needed if name not in known]:
+        more = " ..." if missing[4:] else ""
+        refuse(path, f"not a PLY of Gaussians: it lacks {', '.join(missing[:4])}{more}", "Export it again.")
+    rest = _rest(path, sum(name.startswith("f_rest_") for name in known))
+    if missing := [name for name in rest if name not in known]:
+        refuse(path, f"its f_rest_* have gaps: {missing[0]} is missing", "Export it again.")
+
+    def named(*names: str) -> tuple[str, ...]:
+        return tuple(known[name] for name in names)
+
+    return _Dialect(
+        centre=named("x", "y", "z"), rgb=rgb, first=named(*first), rest=named(*rest), opacity=named("opacity"),
+        scales=named(*scales), rotation=named(*_ROTATION),
+    )  # fmt: skip
+
+
+def _standard(name: str) -> str:
+    """What the standard calls a property of this name."""
+    name = name.lower()
+    return next((new + name.removeprefix(old) for old, new in _PREFIXES.items() if name.startswith(old)), name)
+
+
+def _rest(path: Path, count: int) -> list[str]:
+    """The f_rest_* to read of so many: all of degree 0 to 3, or those of degree 3 of a higher one."""
+    each = count // 3
+    degree = math.isqrt(each + 1) - 1
+    if count % 3 or (degree + 1) ** 2 - 1 != each or degree > 10:
+        refuse(path, f"{count} f_rest_* properties; expected 0, 9, 24 or 45 (degree 0 to 3)", "Export it again.")
+    if degree > 3:
+        _log.warning("%s: harmonics of degree %d: those above 3 are dropped.", path, degree)
+    used = (min(degree, 3) + 1) ** 2 - 1
+    return [f"f_rest_{channel * each + k}" for channel in range(3) for k in range(used)]
 
 
 def save_points(cloud: PointCloud, path: Path) -> None:
@@ -150,34 +206,3 @@ def _write_vertices(path: Path, count: int, properties: list[str], tables: Itera
         file.write("\n".join(lines).encode("ascii"))
         for table in tables:
             file.write(table.data)
-
-
-def _read_vertices(path: Path) -> np.ndarray:
-    """The records [count] of the vertex element, one named field per property."""
-    content = read_bytes(path)
-    header = read_header(path, content)
-    vertex = header.elements.get("vertex")
-    if vertex is None or not vertex.properties:
-        _refuse(path, "its header declares no vertices")
-    _refuse_other_content(path, set(vertex.properties))
-    return header.table(content, "vertex")
-
-
-def _refuse_other_content(path: Path, names: set[str]) -> None:
-    """Refuse a PLY that was never meant to hold Gaussians, and say what to do with it."""
-    if "packed_position" in names:
-        _refuse(path, "a compressed PLY", "Rename it to end in .compressed.ply.")
-    if {"x", "y", "z"} <= names and not names & set(_property_names(0)[6:]):
-        use = "To start a run from it, choose prior3d:points and set `prior3d.file`."
-        _refuse(path, "a point cloud or a mesh, not 3D Gaussians", use)
-
-
-def _check_every(path: Path, name: str, good: NDArray[np.bool_]) -> None:
-    """Refuse the file unless every value of every Gaussian, the first axis, is good."""
-    if not good.all():
-        row = int((~good).reshape(len(good), -1).any(axis=-1).argmax())
-        _refuse(path, f"{name}: a value of Gaussian {row} is NaN or infinite; the file is damaged")
-
-
-def _refuse(path: Path, reason: str, advice: str = "Export it again.") -> NoReturn:
-    refuse(path, reason, advice)

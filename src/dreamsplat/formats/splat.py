@@ -29,11 +29,6 @@ from dreamsplat.types import Gaussians
 _log = logging.getLogger(__name__)
 
 _RECORD = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("quats", "u1", 4)])
-_OTHER_FORMATS = {
-    b"ply\n": ".ply", b"ply\r": ".ply", b"glTF": ".glb", b"NGSP": ".spz", b"\x1f\x8b\x08\x00": ".spz",
-    b"PK\x03\x04": ".sog",
-}  # fmt: skip
-"""First bytes of files that get renamed by mistake; as a coordinate, each would be absurdly large or small."""
 
 
 def write(gaussians: Gaussians, path: Path) -> None:
@@ -64,28 +59,20 @@ def write(gaussians: Gaussians, path: Path) -> None:
 def read(path: Path) -> Gaussians:
     """Read a .splat file: float32, on the CPU, degree 0. An empty file holds no Gaussians.
 
-    Scales of 0, to which some writers round tiny ones, are raised to the smallest normal float32.
-
     Raises:
-        FileProblem: if the file is missing, its size is not a multiple of 32 bytes, it begins like another format, or
-            it holds an unusable value.
+        FileProblem: if the file is missing, or its size is not a multiple of 32 bytes.
     """
     content = read_bytes(path)
-    if content[:4] in _OTHER_FORMATS:
-        refuse(path, f"begins like a {_OTHER_FORMATS[content[:4]]} file", "Give it that suffix.")
     if len(content) % _RECORD.itemsize:
         refuse(path, f"{len(content)} bytes, expected a multiple of 32; it is truncated or not a .splat file")
     table = np.frombuffer(content, dtype=_RECORD)
     means, scales = table["means"].copy(), table["scales"].copy()
     quats = (table["quats"].astype(np.float32) - 128) / 128
-    _require(path, np.isfinite(means), "the centre of Gaussian {} is NaN or infinite")
-    _require(path, np.isfinite(scales) & (scales >= 0), "a scale of Gaussian {} is negative, NaN or infinite")
-    _require(path, (table["quats"] != 128).any(axis=1, keepdims=True), "the quaternion of Gaussian {} is 0 0 0 0")
     rgba = table["rgba"].astype(np.float32) / 255
     return Gaussians(
         means=torch.from_numpy(means),
-        scales=torch.from_numpy(scales.clip(np.finfo(np.float32).tiny)),
-        quats=torch.from_numpy(quats / np.linalg.norm(quats, axis=1, keepdims=True)),
+        scales=torch.from_numpy(scales),
+        quats=torch.from_numpy(quats),
         opacities=torch.from_numpy(rgba[:, 3].copy()),
         sh=rgb_to_sh(torch.from_numpy(rgba[:, None, :3].copy())),
     )
@@ -102,10 +89,3 @@ def _largest_negative(
     place = np.abs(quats).argmax(axis=1)[:, None]
     scaled = quats.astype(np.float64) / -np.take_along_axis(quats, place, axis=1)  # Works for tiny lengths, too.
     return scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
-
-
-def _require(path: Path, holds: np.ndarray, complaint: str) -> None:
-    if not holds.all():
-        refuse(
-            path, f"{complaint.format(int((~holds).any(axis=1).argmax()))}; the file is damaged or not a .splat file"
-        )

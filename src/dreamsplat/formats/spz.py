@@ -150,8 +150,6 @@ def read(path: Path) -> Gaussians:
     codes = {name: np.frombuffer(blocks[name], np.uint8).reshape(count, size) for name, size in header.sizes.items()}
     if header.version == 1:
         means = codes["positions"].view("<f2").astype(np.float32)
-        if not np.isfinite(means).all():
-            refuse(path, "positions: a value is NaN or infinite; the file is damaged")
     else:
         means = _unpack_fixed(codes["positions"], header.fraction_bits)
     coefficients = (min(header.degree, 3) + 1) ** 2

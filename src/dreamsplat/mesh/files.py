@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dreamsplat.assets.frame import Z_UP_TO_Y_UP
 from dreamsplat.errors import InvalidInput
 from dreamsplat.files.atomic import replacing
-from dreamsplat.formats import gltf
+from dreamsplat.formats import gltf_writer
 from dreamsplat.maths.srgb import srgb_to_linear
 from dreamsplat.mesh.triangles import Mesh, vertex_normals
 
@@ -47,7 +47,7 @@ def write_glb(mesh: Mesh, path: Path) -> None:
         "meshes": [{"primitives": [primitive]}],
         "materials": [{"pbrMetallicRoughness": {"metallicFactor": 0, "roughnessFactor": 1}}],
     }
-    gltf.write(path, document, [positions, normals, colours, indices])
+    gltf_writer.write(path, document, [positions, normals, colours, indices])
 
 
 def write_obj(mesh: Mesh, path: Path) -> None:

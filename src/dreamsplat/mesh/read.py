@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dreamsplat.errors import FileProblem, MissingDependency
 from dreamsplat.files.atomic import read_bytes
 from dreamsplat.maths.srgb import linear_to_srgb
+from dreamsplat.mesh.gltf_plain import plain
 from dreamsplat.mesh.limits import check_parts, gltf_document
 from dreamsplat.mesh.pictures import Neighbours, Textures
 from dreamsplat.mesh.sample import GREY, Patch, Surface
@@ -31,24 +32,31 @@ LINEAR_EXPORTERS = ("dreamsplat", "Khronos glTF Blender I/O", "THREE.GLTFExporte
 """How `asset.generator` begins in glTF files whose vertex colours are linear light, as the standard requires."""
 
 
-def read_mesh(path: Path) -> Surface | PointCloud:
+def read_mesh(path: Path, ending: str | None = None) -> Surface | PointCloud:
     """The triangles of a file, in its own axes; its points if it has no triangles. Uses trimesh.
 
     A missing or broken texture or material file is logged, and colours ignore it.
 
+    Args:
+        path: The file.
+        ending: What it is, such as ".glb"; by default what its name says.
+
     Raises:
-        FileProblem: if the file is missing, damaged, or not of the kind that its suffix says.
+        FileProblem: if the file is missing, damaged, or of another kind.
         MissingDependency: without trimesh.
     """
+    ending = ending or path.suffix.lower()
     content = read_bytes(path)
     try:
         import trimesh
     except ImportError as error:
         advice = 'Run pip install "dreamsplat[mesh]".'
-        raise MissingDependency(f"{path}: reading {path.suffix} files needs trimesh.", advice=advice) from error
+        raise MissingDependency(f"{path}: reading {ending} files needs trimesh.", advice=advice) from error
     neighbours: Any = Neighbours(path)
-    kind = path.suffix.lower()[1:]
+    kind = ending[1:]
     document = gltf_document(path, content) if kind in ("glb", "gltf") else None
+    if document is not None:
+        content, document = plain(path, content, document)
     try:
         check_parts(kind, content, document, neighbours)
         with warnings.catch_warnings():
@@ -59,18 +67,20 @@ def read_mesh(path: Path) -> Surface | PointCloud:
         meshes = [(item, pose) for item, pose in placed if isinstance(item, trimesh.Trimesh)]
         generator = str(document["asset"].get("generator", "")) if document else ""
         linear = generator.startswith(LINEAR_EXPORTERS)
-        surface = tuple(_patch(mesh, pose, path, textures, linear) for mesh, pose in meshes)
+        surface = tuple(_patch(mesh, pose, kind, textures, linear) for mesh, pose in meshes)
         points = [_points(item, pose) for item, pose in placed if isinstance(item, trimesh.PointCloud)]
+    except FileProblem:
+        raise
     except Exception as error:  # A parser may fail in any way on a damaged file.
         what = next(iter(str(error).splitlines()), type(error).__name__)[:100]
         reason = f"'{what}' is missing" if isinstance(error, FileNotFoundError) else what
-        raise FileProblem(f"{path}: cannot be read as {path.suffix} ({reason}).", advice="Export it again.") from error
+        raise FileProblem(f"{path}: cannot be read as {ending} ({reason}).", advice="Export it again.") from error
     if not surface and points:
         return PointCloud(xyz=torch.cat([p.xyz for p in points]), rgb=torch.cat([p.rgb for p in points]))
     return surface
 
 
-def _patch(mesh: Any, pose: NDArray[np.float64], path: Path, textures: Textures, linear: bool) -> Patch:
+def _patch(mesh: Any, pose: NDArray[np.float64], kind: str, textures: Textures, linear: bool) -> Patch:
     """A trimesh mesh in the axes of the file; `linear` says whether vertex colours are linear light."""
     faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
     if faces.size and not 0 <= faces.min() <= faces.max() < len(mesh.vertices):
@@ -85,10 +95,7 @@ def _patch(mesh: Any, pose: NDArray[np.float64], path: Path, textures: Textures,
     if painted is not None and linear:
         painted = linear_to_srgb(torch.from_numpy(painted).clamp(0, 1)).numpy()
     given = [colours for colours in (painted, material_rgb) if colours is not None]
-    if path.suffix.lower() not in (
-        ".glb",
-        ".gltf",
-    ):  # glTF multiplies texture, vertices and material; others use one of them.
+    if kind not in ("glb", "gltf"):  # glTF multiplies texture, vertices and material; others use one of them.
         given = [] if texture is not None else given[:1]
     rgb = torch.full_like(corners, GREY if texture is None and not given else 1.0)
     for colours in given:

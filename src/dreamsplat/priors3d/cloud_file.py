@@ -15,18 +15,18 @@ from dreamsplat import formats
 from dreamsplat.assets.frame import Z_UP_TO_Y_UP
 from dreamsplat.assets.gaussians import rows, solid_points
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.files.atomic import read_start, refuse
-from dreamsplat.formats.any_ply import Column, Ply
-from dreamsplat.formats.ply_header import Properties, singles
+from dreamsplat.files.atomic import refuse
+from dreamsplat.formats.any_ply import Ply
+from dreamsplat.formats.drawable import drawable_points
+from dreamsplat.formats.ply_colours import colour_names, display_colours
+from dreamsplat.formats.ply_header import singles
+from dreamsplat.formats.points import read_points
 from dreamsplat.mesh.read import read_mesh
 from dreamsplat.mesh.sample import GREY, Surface, polygon_patch, sample_surface, triangle_areas
 from dreamsplat.priors3d.base import AbstractCloudPrior
-from dreamsplat.priors3d.from_file import UP, FromFile
+from dreamsplat.priors3d.from_file import UP, FromFile, start_kind
 from dreamsplat.types import PointCloud
 
-_RGB = ("red", "green", "blue")
-_GLTF_JSON = 2 << 20
-"""Most bytes of JSON that a .glb may begin with, `formats.gltf`."""
 _FEW_TRIANGLES = 200_000
 """So many triangles may be in a PLY of any size; more of them take at least 4 bytes each, or it is a bomb."""
 
@@ -42,7 +42,7 @@ class CloudFile(AbstractCloudPrior):
             InvalidInput: if it is a mesh and the settings do not say how many points to draw.
             MissingDependency: if it is a mesh, and trimesh is not installed.
         """
-        shape = _read(spec.file)
+        shape = read_shape(spec.file, spec.strict)
         if spec.count is None and not isinstance(shape, PointCloud):
             raise InvalidInput(
                 f"None, but {spec.file} is a mesh.", setting="prior3d.count", advice="Say how many points to draw."
@@ -63,15 +63,21 @@ class CloudFile(AbstractCloudPrior):
         return cloud.to(self.device, torch.float32)
 
 
-def _read(path: Path) -> PointCloud | Surface:
+def read_shape(path: Path, strict: bool = False) -> PointCloud | Surface:
     """What a file holds, in its own frame: at least one point, or one triangle with an area; all of it finite."""
-    if path.suffix.lower() == ".ply":
-        shape = read_ply(path)
-    elif path.suffix.lower() == ".glb" and b"KHR_gaussian_splatting" in read_start(path, _GLTF_JSON):
-        cloud = solid_points(formats.load(path))
-        shape = dataclasses.replace(cloud, xyz=cloud.xyz @ Z_UP_TO_Y_UP.T.to(cloud.xyz))  # back to the axes of the file
+    kind = start_kind(path)
+    if kind.holds == "gaussians":
+        shape = solid_points(formats.read(path, strict=strict))
+        if kind.ending == ".glb":  # back to the axes of the file
+            shape = dataclasses.replace(shape, xyz=shape.xyz @ Z_UP_TO_Y_UP.T.to(shape.xyz))
+    elif kind.holds == "points":
+        shape = drawable_points(path, read_points(path), strict)
+    elif kind.ending == ".ply":
+        shape = _read_ply_mesh(path)
     else:
-        shape = read_mesh(path)
+        shape = read_mesh(path, kind.ending)
+        if isinstance(shape, PointCloud):
+            shape = drawable_points(path, shape, strict)
     xyz = _positions(shape)
     if len(xyz) == 0:
         raise FileProblem(f"{path}: it holds no points and no triangles. Export the object again.")
@@ -84,7 +90,7 @@ def _read(path: Path) -> PointCloud | Surface:
 
 def _posed(shape: PointCloud | Surface, spec: FromFile) -> PointCloud | Surface:
     """The shape with +z up and its front towards -y, centred and scaled as the settings say."""
-    up = UP[spec.file.suffix.lower()] if spec.up == "auto" else spec.up
+    up = UP.get(start_kind(spec.file).ending, "z") if spec.up == "auto" else spec.up
     cos, sin = math.cos(math.radians(spec.turn_deg)), math.sin(math.radians(spec.turn_deg))
     rotation = torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], dtype=torch.float64)
     if up == "y":  # +y becomes +z, and +z, the front of glTF, becomes -y.
@@ -115,45 +121,33 @@ def _map_positions(shape: PointCloud | Surface, change: Callable[[Tensor], Tenso
     return tuple(dataclasses.replace(patch, corners=change(patch.corners)) for patch in shape)
 
 
-def read_ply(path: Path) -> PointCloud | Surface:
-    """A PLY of any layout: its surface if it has faces, else its points, or the centres of its Gaussians.
-
-    Colours are red, green, blue of vertices or else of faces: float (0 to 1), ushort (0 to 65535), others 0 to 255.
+def _read_ply_mesh(path: Path) -> PointCloud | Surface:
+    """The surface of a PLY with faces; colours of vertices or else of faces.
 
     Raises:
-        FileProblem: if the file is missing, damaged, or lacks x, y and z.
+        FileProblem: if the file is damaged, or lacks x, y and z.
         MissingDependency: if it has a texture, and trimesh is not installed.
     """
     ply = Ply.open(path)
-    kinds = {name: element.properties for name, element in ply.header.elements.items()}
-    properties = kinds.get("vertex", {})
-    if not {"x", "y", "z"} <= singles(properties):
-        refuse(path, "its header declares no vertices with x, y and z")
-    if "f_dc_0" in properties:
-        return solid_points(formats.load(path))
     if any(words[:1] == ["TextureFile"] for words in ply.header.comments):
         return read_mesh(path)
-    columns = ply.columns({"vertex": ("x", "y", "z", *_RGB), "face": ("vertex_indices", "vertex_index", *_RGB)})
-    vertex, face = columns["vertex"], columns.get("face", {})
-    xyz, rgb = _stack(vertex, ("x", "y", "z")), _rgb(path, vertex, properties)
-    polygons = face.get("vertex_indices", face.get("vertex_index"))
-    if polygons is None or len(polygons.lengths) == 0:
-        return PointCloud(xyz=xyz, rgb=torch.full_like(xyz, GREY) if rgb is None else rgb)
-    most = max(_FEW_TRIANGLES, len(ply.body) // 4)
-    return (polygon_patch(path, xyz, polygons, rgb, _rgb(path, face, kinds["face"]), most),)
-
-
-def _stack(columns: dict[str, Column], names: tuple[str, ...]) -> Tensor:
+    kinds = {name: element.properties for name, element in ply.header.elements.items()}
+    known = {name.lower(): name for name in singles(kinds.get("vertex", {}))}
+    if not {"x", "y", "z"} <= known.keys():
+        refuse(path, "its header declares no vertices with x, y and z")
+    places = tuple(known[axis] for axis in "xyz")
+    colours = {part: colour_names(singles(kinds.get(part, {}))) or [] for part in ("vertex", "face")}
+    columns = ply.columns({
+        "vertex": (*places, *colours["vertex"]),
+        "face": ("vertex_indices", "vertex_index", *colours["face"]),
+    })  # fmt: skip
     with np.errstate(invalid="ignore"):  # a signalling NaN, which is refused later like any other
-        wide = [columns[name].values.astype(np.float64) for name in names]
-    return torch.from_numpy(np.stack(wide, axis=1))
-
-
-def _rgb(path: Path, columns: dict[str, Column], properties: Properties) -> Tensor | None:
-    if not set(_RGB) <= singles(properties):
-        return None
-    tops = [{"f4": 1, "f8": 1, "u2": 65535}.get(properties[name][0], 255) for name in _RGB]
-    rgb = _stack(columns, _RGB) / torch.tensor(tops)
-    if len(rgb) and not bool((rgb <= 2).all()):
-        refuse(path, f"its colours reach {float(rgb.max()):.4g} of full; store them as uchar, or as float from 0 to 1")
-    return rgb.clamp(0, 1)
+        xyz = [columns["vertex"][name].values.astype(np.float64) for name in places]
+    corner_rgb, face_rgb = (
+        display_colours(path, columns[part], names, kinds[part]) if names else None for part, names in colours.items()
+    )
+    polygons = columns["face"].get("vertex_indices", columns["face"].get("vertex_index"))
+    if polygons is None:
+        refuse(path, "its faces list no vertices")
+    most = max(_FEW_TRIANGLES, len(ply.body) // 4)
+    return (polygon_patch(path, torch.from_numpy(np.stack(xyz, axis=1)), polygons, corner_rgb, face_rgb, most),)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import read_start
+from dreamsplat.files.kinds import Kind, kind_of
 from dreamsplat.hub.digests import file_sources
 from dreamsplat.maths.ranges import check_choice, check_range
 from dreamsplat.priors3d.base import AbstractCloudPriorSpec
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from dreamsplat.config import DreamConfig
     from dreamsplat.priors3d.base import AbstractCloudPrior
 
-UP: dict[str, Literal["y", "z"]] = {".glb": "y", ".gltf": "y", ".obj": "y", ".off": "z", ".ply": "z", ".stl": "z"}
-"""The suffixes that can be read, and which axis points up in them: by the standard (glTF) or by custom."""
+UP: dict[str, Literal["y", "z"]] = {".glb": "y", ".gltf": "y", ".obj": "y"}
+"""Kinds of files in which y points up, by the standard (glTF) or by custom; in others it is z."""
 UpAxis = Literal["auto", "y", "z"]
 FileColour = Literal["file", "grey"]
 
@@ -34,7 +35,8 @@ class FromFile(AbstractCloudPriorSpec):
     """Settings of a start from a file. The prompt says what to make of it; nothing is taken from a 3D model."""
 
     file: Path = Path()
-    """A coloured point cloud (.ply), Gaussians (.ply, .glb), or a mesh (.glb, .gltf, .obj, .off, .ply, .stl)."""
+    """A coloured point cloud (.ply), Gaussians in any format that `dreamsplat.load` reads, or a mesh (.glb, .gltf,
+    .obj, .off, .ply, .stl)."""
     count: int | None = 50_000
     """Points drawn on the surface of a mesh, uniformly by area; a larger cloud is thinned to as many at random. None
     keeps all points of a cloud."""
@@ -49,6 +51,8 @@ class FromFile(AbstractCloudPriorSpec):
     the file."""
     colour: FileColour = "file"
     """Colours of the file, where it has any, or grey for all points."""
+    strict: bool = False
+    """Refuse a file with points or Gaussians that cannot be drawn, instead of dropping them."""
 
     def __post_init__(self) -> None:
         """Check the ranges; the file may still be unnamed, as in a default that nobody asked for."""
@@ -84,13 +88,24 @@ class FromFile(AbstractCloudPriorSpec):
     def _check_file(self) -> None:
         if self.file == Path():
             raise InvalidInput("no file is named.", setting="prior3d.file", advice="Name one, such as chair.glb.")
-        if os.path.isdir(self.file):
+        if os.path.isdir(self.file) and not os.path.isfile(self.file / "meta.json"):
             raise FileProblem(f"{self.file}: is a folder, expected a file.", setting="prior3d.file")
-        if self.file.suffix.lower() not in UP:
-            unknown = f"'{self.file.suffix}' is not a kind of file that a run can start from"
-            raise FileProblem(
-                f"{self.file}: {unknown if self.file.suffix else 'its name has no ending that says what it is'}.",
-                setting="prior3d.file", advice=f"Known: {', '.join(UP)}.",
-            )  # fmt: skip
-        if not read_start(self.file, 1):
+        if not os.path.isdir(self.file) and not read_start(self.file, 1):
             raise FileProblem(f"{self.file}: the file is empty.", setting="prior3d.file", advice="Export it again.")
+        start_kind(self.file)
+
+
+def start_kind(path: Path) -> Kind:
+    """What a file to start from holds.
+
+    Raises:
+        FileProblem: if it is nothing that a run can start from.
+    """
+    kind = kind_of(path)
+    if kind is None or kind.holds == "other":
+        why = "a run cannot start from it" if kind is None else f"{kind.words}, from which a run cannot start"
+        raise FileProblem(
+            f"{path}: {why}.", setting="prior3d.file",
+            advice="Name points, Gaussians or a mesh: .ply, .splat, .spz, .sog, .glb, .gltf, .obj, .off, .stl.",
+        )  # fmt: skip
+    return kind

@@ -90,7 +90,7 @@ def write(gaussians: Gaussians, path: Path) -> None:
 
 
 def read(path: Path) -> Gaussians:
-    """Read a SOG bundle: float32, on the CPU. Version 1, which has no codebooks, is refused.
+    """Read a SOG bundle, version 1 or 2, or the folder of an unpacked one: float32, on the CPU.
 
     Raises:
         FileProblem: if the file is missing, not a SOG bundle, damaged, or holds numbers that are not finite.
@@ -106,13 +106,16 @@ def read(path: Path) -> Gaussians:
     sizes = bundle.decoded("scales", bundle.pixels("scales", 0)[:, :3]).clip(*_LOG_RANGE)
     colours = bundle.pixels("sh0", 0)
     sh = bundle.decoded("sh0", colours[:, :3])[:, None]
+    opacities = torch.from_numpy(colours[:, 3].astype(np.float32) / 255)
+    if bundle.version == 1 and bundle.channels("sh0") == 4:  # The fourth channel holds logits.
+        opacities = torch.from_numpy(bundle.decoded("sh0", colours)[:, 3]).sigmoid()
     if "shN" in bundle.meta:
         sh = np.concatenate([sh, _read_palette(bundle)], axis=1)
     return Gaussians(
         means=torch.from_numpy((np.sign(logs) * np.expm1(np.abs(logs))).astype(np.float32)),
         scales=torch.from_numpy(np.exp(sizes)),
         quats=torch.from_numpy(with_largest(quats[:, 3] - _FIRST_MODE, parts).astype(np.float32)),
-        opacities=torch.from_numpy(colours[:, 3].astype(np.float32) / 255),
+        opacities=opacities,
         sh=torch.from_numpy(sh),
     )
 
@@ -143,9 +146,15 @@ def _palette_picture(
 
 def _read_palette(bundle: Bundle) -> NDArray[np.float32]:
     """The higher coefficients [N, K - 1, 3]."""
-    degree, entries = bundle.whole("shN", "bands", 1, 3), bundle.whole("shN", "count", 0, PALETTE_LIMIT)
-    coefficients = (degree + 1) ** 2 - 1
-    rows = -(-entries // _ENTRIES_IN_ROW)
+    if bundle.version == 1:
+        coefficients, rows = bundle.size("shN", 0)[0] // _ENTRIES_IN_ROW, bundle.size("shN", 0)[1]
+        if coefficients not in (3, 8, 15):
+            bundle.refuse(f"shN: its palette has {coefficients} coefficients, expected 3, 8 or 15")
+        entries = rows * _ENTRIES_IN_ROW
+    else:
+        degree, entries = bundle.whole("shN", "bands", 1, 3), bundle.whole("shN", "count", 0, PALETTE_LIMIT)
+        coefficients = (degree + 1) ** 2 - 1
+        rows = -(-entries // _ENTRIES_IN_ROW)
     columns = _ENTRIES_IN_ROW * coefficients
     table = bundle.pixels("shN", 0, least=columns * rows, width=columns)[:, :3]
     values = bundle.decoded("shN", table.reshape(-1, coefficients, 3)[:entries])

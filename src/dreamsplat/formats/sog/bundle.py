@@ -1,9 +1,10 @@
-"""The container of SOG: a zip of meta.json and pictures. Every size is checked before it is used."""
+"""The container of SOG: a zip, or a folder, of meta.json and pictures. Every size is checked before it is used."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dreamsplat.errors import FileProblem
-from dreamsplat.files.atomic import read_bytes, refuse, replacing
+from dreamsplat.files.atomic import read_bytes, read_start, refuse, replacing
 from dreamsplat.files.checked_json import are_numbers, is_whole, parse, shown
 
 _CODES = 256
@@ -74,46 +75,68 @@ class _ZipInMemory(io.BytesIO):
         return super().read(size)
 
 
+def _zipped(path: Path) -> tuple[zipfile.ZipFile, int]:
+    """A zip, in memory, and its size in bytes."""
+    content = read_bytes(path)
+    try:
+        source = _ZipInMemory(content)
+        archive = zipfile.ZipFile(source)
+        source.longest_read = sys.maxsize
+    except _ZIP_ERRORS as error:
+        raise FileProblem(f"{path}: not a .sog bundle: not a zip, truncated, or with too many entries.") from error
+    return archive, len(content)
+
+
+def _unpacked(folder: Path) -> tuple[Path, int]:
+    """A folder, and the bytes of the files in it."""
+    return folder, sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def _length(meta: dict[str, Any]) -> object:
+    """How many Gaussians version 1 holds: the first number of the shape of its means."""
+    means = meta.get("means")
+    shape = means.get("shape") if isinstance(means, dict) else None
+    return shape[0] if isinstance(shape, list) and shape else None
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A SOG file being read; its methods refuse whatever violates the format, naming the file."""
 
     path: Path
     """For messages."""
-    archive: zipfile.ZipFile
-    """The zip, in memory."""
-    size: int
-    """Bytes of the whole file."""
+    archive: zipfile.ZipFile | Path
+    """The zip, in memory, or the folder."""
+    size_bytes: int
+    """Of the whole file, or of all files in the folder."""
     meta: dict[str, Any]
     """The object in meta.json."""
+    version: int
+    """1, whose numbers lie evenly between bounds, or 2, whose numbers are looked up in codebooks."""
     count: int
     """Gaussians N."""
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        """Read the file and its meta.json.
+        """Read the meta.json of a bundle: a zip, the folder of an unpacked one, or its meta.json.
 
         Raises:
             FileProblem: if it is missing, not a zip, of another version, or claims more Gaussians than its size allows.
         """
-        content = read_bytes(path)
-        try:
-            source = _ZipInMemory(content)
-            archive = zipfile.ZipFile(source)
-            source.longest_read = sys.maxsize
-        except _ZIP_ERRORS as error:
-            raise FileProblem(f"{path}: not a .sog bundle: not a zip, truncated, or with too many entries.") from error
-        bundle = cls(path, archive, len(content), {}, 0)
+        folder = path if path.is_dir() else path.parent if path.name == "meta.json" else None
+        archive, size = _unpacked(folder) if folder else _zipped(path)
+        bundle = cls(path, archive, size, {}, 0, 0)
         meta = parse(bundle._entry("meta.json", _META_LIMIT))
         if meta is None:
             bundle.refuse("meta.json is not a JSON object; the file is damaged")
-        if meta.get("version") != 2:
-            found = shown(meta.get("version", 1))  # Version 1 did not state it.
-            bundle.refuse(f"SOG version {found}, expected 2", "Convert it with PlayCanvas's splat-transform.")
-        count = bundle._whole("count", meta.get("count"), 0, _COUNT_LIMIT)
-        if count > _SMALL_COUNT + len(content) // _LEAST_BYTES:
-            bundle.refuse(f"{count} Gaussians in only {len(content)} bytes; the file is damaged")
-        return cls(path, archive, len(content), meta, count)
+        version = meta.get("version", 1)  # Version 1 does not state it.
+        if version not in (1, 2):
+            bundle.refuse(f"SOG version {shown(version)}, expected 1 or 2", "Convert it with splat-transform.")
+        stated = meta.get("count") if version == 2 else _length(meta)
+        count = bundle._whole("count", stated, 0, _COUNT_LIMIT)
+        if count > _SMALL_COUNT + size // _LEAST_BYTES:
+            bundle.refuse(f"{count} Gaussians in only {size} bytes; the file is damaged")
+        return cls(path, archive, size, meta, version, count)
 
     def whole(self, section: str, key: str, least: int, most: int) -> int:
         """An integer in a section of meta.json."""
@@ -129,9 +152,12 @@ class Bundle:
     def decoded(
         self,
         section: str,
-        places: NDArray[np.uint8],  # any shape
+        places: NDArray[np.uint8],  # [..., channels]
     ) -> NDArray[np.float32]:
-        """What a section's codebook holds at these indices."""
+        """What pixels of a section stand for, by its codebook or, in version 1, by the bounds of each channel."""
+        if self.version == 1:
+            low, high = (self._bounds(section, key, places.shape[-1]) for key in ("mins", "maxs"))
+            return (low + (high - low) * (places / 255)).astype(np.float32)
         values = self._section(section).get("codebook")
         if isinstance(values, list) and len(values) == _CODES and values[0] is None and are_numbers(values[1:]):
             # Early writers lost the first code; like PlayCanvas's engine, extrapolate it from the others.
@@ -140,6 +166,19 @@ class Bundle:
         if places.size and places.max() >= len(codes):
             self.refuse(f"{section}: a pixel asks for code {places.max()} of {len(codes)}; the file is damaged")
         return codes[places]
+
+    def channels(self, section: str) -> int:
+        """How many channels of a section have bounds of their own, in version 1."""
+        bounds = self._section(section).get("mins")
+        return len(bounds) if isinstance(bounds, list) else 1
+
+    def size(self, section: str, index: int) -> tuple[int, int]:
+        """Width and height, px, of a section's picture."""
+        name, content = self._picture(section, index)
+        if content[:4] != b"RIFF" or content[8:16] != b"WEBPVP8L" or len(content) < 25:
+            self.refuse(f"{name}: not a lossless WebP picture", "Save the file with another writer.")
+        sides = int.from_bytes(content[21:25], "little")  # Read before decoding, which allocates by it.
+        return (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
 
     def pixels(
         self, section: str, index: int, *, least: int | None = None, width: int | None = None
@@ -153,15 +192,7 @@ class Bundle:
             width: the required width, if any.
         """
         wanted = self.count if least is None else least
-        names = self._section(section).get("files")
-        if not isinstance(names, list) or len(names) <= index or not isinstance(names[index], str):
-            self.refuse(f"meta.json: {section} files names no picture {index}; the file is damaged")
-        # A zip does not shrink pictures, so they are at most as large as the file.
-        name, content = shown(names[index]), self._entry(names[index], self.size + _SMALL_ENTRY)
-        if content[:4] != b"RIFF" or content[8:16] != b"WEBPVP8L" or len(content) < 25:
-            self.refuse(f"{name}: not a lossless WebP picture", "Save the file with another writer.")
-        sides = int.from_bytes(content[21:25], "little")  # Read before decoding, which allocates by it.
-        columns, rows = (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1
+        (name, content), (columns, rows) = self._picture(section, index), self.size(section, index)
         if not wanted <= columns * rows <= 4 * wanted + _SMALL_COUNT or (width or columns) != columns:
             self.refuse(f"{name}: {columns} x {rows} pixels do not match {self.count} Gaussians; the file is damaged")
         try:
@@ -171,12 +202,24 @@ class Bundle:
             raise FileProblem(f"{self.path}: {name} cannot be decoded; the file is damaged.") from error
         return decoded.reshape(-1, 4)[:wanted]
 
+    def _picture(self, section: str, index: int) -> tuple[str, bytes]:
+        """The name, for messages, and the content of a section's picture."""
+        names = self._section(section).get("files")
+        if not isinstance(names, list) or len(names) <= index or not isinstance(names[index], str):
+            self.refuse(f"meta.json: {section} files names no picture {index}; the file is damaged")
+        # A zip does not shrink pictures, so they are at most as large as the file.
+        return shown(names[index]), self._entry(names[index], self.size_bytes + _SMALL_ENTRY)
+
     def refuse(self, reason: str, advice: str = "") -> NoReturn:
         """Raise a FileProblem that names the file."""
         refuse(self.path, reason, advice)
 
     def _entry(self, name: str, limit: int) -> bytes:
-        """An entry of the zip, which may not unpack to more than `limit` bytes."""
+        """An entry, which may not unpack to more than `limit` bytes."""
+        if isinstance(self.archive, Path):
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                self.refuse(f"{shown(name)} is not the name of a file beside it")
+            return read_start(self.archive / name, limit)
         try:
             entry = self.archive.getinfo(name)
         except KeyError:
@@ -191,6 +234,16 @@ class Bundle:
         if len(content) > limit:
             self.refuse(f"{shown(name)} unpacks to more than {limit} bytes; the file is damaged")
         return content
+
+    def _bounds(self, section: str, key: str, channels: int) -> NDArray[np.float64]:
+        """A bound of each channel in version 1, which states one for all, or one each; the last is of opacity."""
+        value = self._section(section).get(key)
+        values = self.numbers(section, key, channels, 4) if isinstance(value, list) else value
+        if not isinstance(values, np.ndarray):
+            if not are_numbers([values]):
+                self.refuse(f"meta.json: {section} {key} is {shown(values)}, expected numbers")
+            values = np.full(channels, values, dtype=np.float64)
+        return values[:channels]
 
     def _section(self, name: str) -> dict[str, Any]:
         section = self.meta.get(name)
