@@ -33,7 +33,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 WITHIN = {"maths": {"errors", "types"}, "types": {"errors"}, "files": {"errors"}, "registry": {"errors", "codec"}}
 WITHIN |= {"codec": {"errors", "registry"}}
 """Which neighbours of its layer a module may import, besides itself."""
-LAZY = {"accelerate", "diffusers", "gsplat", "huggingface_hub", "imageio_ffmpeg", "peft", "plyfile"}
+LAZY = {"accelerate", "diffusers", "gsplat", "gswarp", "huggingface_hub", "imageio_ffmpeg", "peft", "plyfile"}
 LAZY |= {"skimage", "transformers", "trimesh", "xatlas", "zstandard"}
 
 NEVER = {"torchvision", "open_clip", "lpips"}

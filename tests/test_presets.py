@@ -99,7 +99,9 @@ def test_the_command_line_runs_a_preset_on_local_folders(models: Path, tmp_path:
 
 def test_a_model_that_is_not_cached_is_named_with_the_command_that_fetches_it(models: Path, tmp_path: Path, capsys):
     out = tmp_path / "fox"
-    code = main(["generate", "a fox", "--out", str(out), "--preset", "gaussiandreamer", "--device", "cpu"])
+    code = main(
+        ["generate", "a fox", "--out", str(out), "--preset", "gaussiandreamer", "--device", "cpu", "--yes-slow"]
+    )
     error = capsys.readouterr().err
     assert code == 2 and not out.exists()
     assert "openai/shap-e" in error and "hf download openai/shap-e" in error

@@ -101,6 +101,7 @@ KINDS: dict[str, Members] = {
         Members("renderers", "dreamsplat.render:Backend", {
             "cpu": "dreamsplat.render:CPU",
             "gsplat": "dreamsplat.render:GSPLAT",
+            "gswarp": "dreamsplat.render:GSWARP",
             "tiled": "dreamsplat.render:TILED",
             "reference": "dreamsplat.render:REFERENCE",
         }),

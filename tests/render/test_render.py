@@ -14,14 +14,14 @@ from torch import Tensor
 
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
 from dreamsplat.method.cameras import orbit
-from dreamsplat.render import BACKENDS, backend_choice, cpu, gsplat, render
+from dreamsplat.render import BACKENDS, backend_choice, cpu, gsplat, gswarp, render
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 GAUSSIANS = ("means", "scales", "quats", "opacities", "sh")
 CAMERAS = ("world_to_camera", "intrinsics")
 FIELDS = (*GAUSSIANS, *CAMERAS, "background", "screen_offsets")
-ON_CPU = [name for name in BACKENDS if name != "gsplat"]
-"""Backends that take tensors on the CPU; gsplat's own refusals are in test_render_gsplat.py."""
+ON_CPU = [name for name in BACKENDS if BACKENDS[name].runs_on(torch.device("cpu"))]
+"""Backends that take tensors on the CPU."""
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_backgrounds_that_are_no_colour_are_refused(background: Any, refusal: Ca
 
 
 def test_unknown_backend_is_refused_with_the_known_ones(inputs: dict[str, Any]) -> None:
-    known = r"^backend: 'nvidia', expected 'auto' or one of 'cpu', 'gsplat', 'tiled', 'reference'\.$"
+    known = r"^backend: 'nvidia', expected 'auto' or one of 'cpu', 'gsplat', 'gswarp', 'tiled', 'reference'\.$"
     with pytest.raises(InvalidInput, match=known):
         draw(inputs, backend="nvidia")
 
@@ -217,22 +217,26 @@ def test_a_backend_that_another_package_adds_renders_a_device_on_which_no_built_
     assert backend_choice(torch.device("cpu"))[0] == "cpu"
     stand_in(monkeypatch, "triton", available=lambda: (False, "no triton"))
     backend_choice.cache_clear()
-    assert backend_choice(torch.device("cuda")) == ("tiled", "slow: gsplat is missing; no triton")
+    slow = "slow: gsplat is missing; torch finds no CUDA device; no triton"
+    assert backend_choice(torch.device("cuda")) == ("tiled", slow)
 
 
-def test_cuda_without_gsplat_is_rendered_in_tiles_with_one_warning_that_tells_how_to_install_it(
+def test_cuda_without_either_package_is_rendered_in_tiles_with_one_warning_that_tells_how_to_install_it(
     fresh_choice: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def missing(name: str) -> str:
         raise gsplat.PackageNotFoundError(name)
 
-    gsplat.available.cache_clear()
+    for module in (gsplat, gswarp):
+        module.available.cache_clear()
+        monkeypatch.setattr(module, "version", missing)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gsplat, "version", missing)
     with caplog.at_level(logging.INFO, logger="dreamsplat.render"):
         choices = {backend_choice(torch.device("cuda")) for _ in range(3)}
-    gsplat.available.cache_clear()
-    assert choices == {("tiled", 'slow: gsplat is not installed: pip install "dreamsplat[gsplat]"')}
+    for module in (gsplat, gswarp):
+        module.available.cache_clear()
+    ways = [f'{name} is not installed: pip install "dreamsplat[{name}]"' for name in ("gsplat", "gswarp")]
+    assert choices == {("tiled", f"slow: {'; '.join(ways)}")}
     (record,) = caplog.records
     message = record.getMessage()
     assert record.levelno == logging.WARNING and "\n" not in message

@@ -49,6 +49,8 @@ class Generate:
     """GPU memory to fit into, GB: 8, 12, 16 or 24. Chooses render size, views and precision (docs/presets.md)."""
     checkpoint_every: int | None = None
     """Optimisation steps between checkpoints, from which --resume continues: 50, or as the resumed run has it."""
+    yes_slow: bool = False
+    """Start a run of other people's models although it would take hours here, or may not fit into the GPU."""
     dry_run: bool = False
     """Check everything that can be checked without loading a model, print the settings as JSON and stop."""
     config: Annotated[DreamConfig, tyro.conf.arg(name="")]  # Its settings are flags without a prefix.
@@ -86,6 +88,9 @@ def generate(arguments: Sequence[str]) -> int:
         resolve_device(config.device)
     if args.dry_run:
         return _print_settings(config)
+    from dreamsplat.commands.estimate import announce  # Here and not above: it waits for torch.
+
+    announce(config, args.yes_slow)
     return _carry_out(folder, config, args.checkpoint_every or CHECKPOINT_EVERY)
 
 

@@ -17,6 +17,7 @@ from dreamsplat.errors import MissingDependency
 from dreamsplat.hub.cache import cached
 from dreamsplat.hub.catalogue import KNOWN_MODELS, KnownModel
 from dreamsplat.hub.optional import require
+from dreamsplat.method.devices import cuda_is_idle
 from dreamsplat.render import BACKENDS, backend_choice, render, selftest
 from dreamsplat.world.bundle import WEIGHTS, weight_hashes
 
@@ -29,6 +30,7 @@ OPTIONAL_PACKAGES = {
     "peft": "diffusion",
     "trimesh": "mesh",
     "gsplat": "gsplat",
+    "gswarp": "gswarp",
 }
 """Packages that may be missing, and the extra that installs each."""
 
@@ -52,8 +54,10 @@ def report() -> bool:
 
 def _report_cuda(devices: Sequence[torch.device]) -> None:
     if torch.version.cuda is None:
-        print("cuda          torch is built without CUDA")
+        print(f"cuda          torch is built without CUDA. {cuda_is_idle()}".rstrip())
         return
+    if not devices and (advice := cuda_is_idle()):
+        print(f"cuda          {advice}")
     count = f"{len(devices)} device{'' if len(devices) == 1 else 's'}"
     print(f"cuda          torch is built for CUDA {torch.version.cuda}, driver {_driver()}, {count}")
     for device in devices:

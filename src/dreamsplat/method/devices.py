@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from concurrent.futures import Executor, ThreadPoolExecutor
 from threading import Barrier
 from typing import Literal
@@ -11,6 +12,9 @@ from typing import Literal
 import torch
 
 from dreamsplat.errors import DeviceUnavailable
+
+CUDA_WHEELS = "https://download.pytorch.org/whl/cu128"
+"""Where PyTorch's builds for CUDA are."""
 
 
 def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -21,11 +25,25 @@ def resolve_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceUnavailable(
-            "'cuda' was requested, but torch finds no CUDA device.", setting="device", advice="Use cpu or auto."
-        )
+            "'cuda' was requested, but torch finds no CUDA device.", setting="device",
+            advice=cuda_is_idle() or "Use cpu or auto.",
+        )  # fmt: skip
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def cuda_is_idle() -> str:
+    """What to do where there is an NVIDIA GPU that torch cannot use; "" where there is none, or torch uses it."""
+    has_driver = os.path.exists("/proc/driver/nvidia/version") or shutil.which("nvidia-smi") is not None
+    if not has_driver or torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return (
+            "This machine has an NVIDIA GPU, and its torch was built without CUDA: run "
+            f"pip install --force-reinstall torch --index-url {CUDA_WHEELS}."
+        )
+    return "This machine has an NVIDIA driver, and torch cannot use it: `nvidia-smi` and `dreamsplat doctor` say more."
 
 
 @functools.cache

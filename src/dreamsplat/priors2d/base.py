@@ -8,6 +8,7 @@ clean image z (Karras et al. 2022, eq. 2-3). Timesteps, epsilon- and v-predictio
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dreamsplat.errors import InvalidInput
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from dreamsplat.config import DreamConfig
     from dreamsplat.hub.fetch import Wanted
     from dreamsplat.types import Rendering, Views
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run may take, by arithmetic."""
+
+    flops: float
+    """Floating-point operations of all steps."""
+    gigabytes: float
+    """GPU memory."""
 
 
 class AbstractImagePriorSpec(ABC):
@@ -59,6 +70,10 @@ class AbstractImagePriorSpec(ABC):
     def checkpoints(self) -> tuple[Wanted, ...]:
         """Other people's models that `load` would fetch, for `dreamsplat download`."""
         return ()
+
+    def cost(self, config: DreamConfig) -> Cost | None:
+        """What a run may take; None for a prior that is so small that nobody asks."""
+        return None
 
     def fit_memory(self, config: DreamConfig, gigabytes: int) -> DreamConfig:
         """The run with the size, batch and precision that fit into so much GPU memory.

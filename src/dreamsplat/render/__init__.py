@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dreamsplat import registry
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
-from dreamsplat.render import cpu, gsplat, reference, tiled
+from dreamsplat.render import cpu, gsplat, gswarp, reference, tiled
 from dreamsplat.render.checks import check_form
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
@@ -48,6 +48,7 @@ class Backend:
 
 CPU = Backend(("cpu",), cpu.available, cpu.render)
 GSPLAT = Backend(("cuda",), gsplat.available, gsplat.render, gsplat.TOLERANCE)
+GSWARP = Backend(("cuda",), gswarp.available, gswarp.render, gswarp.TOLERANCE)
 TILED = Backend((), tiled.available, tiled.render)
 REFERENCE = Backend((), reference.available, reference.render)
 BACKENDS: Mapping[str, Backend] = registry.members("renderers")

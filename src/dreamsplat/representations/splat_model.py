@@ -65,6 +65,11 @@ class SplatModel(AbstractRepresentation):
     def check(self, step: int) -> None:
         """See `AbstractRepresentation.check`."""
         check_finite(self.params.leaves, step)
+        with torch.no_grad():
+            shown = self.params.gaussians()
+        check_finite(shown.tensors(), step)  # What is finite as a logarithm may overflow as a length.
+        if not bool((shown.scales > 0).all() and shown.quats.any(dim=1).all()):
+            raise Diverged(f"step {step}: a Gaussian has shrunk to nothing.")
         if len(self.params) > MOST_GAUSSIANS:
             raise Diverged(
                 f"step {step}: {len(self.params):,} Gaussians, over {MOST_GAUSSIANS:,}.",

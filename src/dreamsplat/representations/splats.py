@@ -22,6 +22,10 @@ MOST_CANDIDATES = 100_000_000
 """A hundred times the official number of candidates; with more, memory would run out."""
 
 
+LARGEST_RATE = 1e6
+"""Far above any use, and far below where a step would exceed float32."""
+
+
 @dataclass(frozen=True)
 class Lift:
     """From a point cloud to the first Gaussians. Defaults: the official code."""
@@ -76,7 +80,7 @@ class LearningRates:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("means", "means_final", "sh_dc", "sh_rest", "opacities", "scales", "quats"):
-            check_range(f"representation.rates.{name}", getattr(self, name), 0, math.inf)
+            check_range(f"representation.rates.{name}", getattr(self, name), 0, LARGEST_RATE)
         check_range("representation.rates.means_decay_steps", self.means_decay_steps, 1, math.inf)
         if (self.means == 0) != (self.means_final == 0):
             raise InvalidInput(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import InvalidInput
@@ -12,7 +13,7 @@ from dreamsplat.hub.fetch import Wanted, check_available, first_available
 from dreamsplat.hub.names import NAMES_A_MODEL
 from dreamsplat.hub.optional import check_installed, require
 from dreamsplat.maths.ranges import check_choice, check_range
-from dreamsplat.priors2d.base import AbstractImagePriorSpec
+from dreamsplat.priors2d.base import AbstractImagePriorSpec, Cost
 from dreamsplat.priors2d.stable_diffusion.checkpoint import (
     FILES,
     MODELS,
@@ -23,6 +24,7 @@ from dreamsplat.priors2d.stable_diffusion.checkpoint import (
     tiny_sources,
     wanted_checkpoint,
 )
+from dreamsplat.priors2d.stable_diffusion.cost import cost_of_run, unet_size
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +97,16 @@ class StableDiffusion(AbstractImagePriorSpec):
                 setting="prior2d.compile", advice="Set `prior2d.compile` to False, or use another loss.",
             )  # fmt: skip
         check_installed("peft", "diffusion")
+
+    def cost(self, config: DreamConfig) -> Cost:
+        """See `AbstractImagePriorSpec.cost`."""
+        is_xl = self.model is not None and "xl" in Path(self.model).name.lower()
+        tiny_share = 0.0 if self.tiny_autoencoder is None else self.tiny_until
+        resolution = self.resolution or (1024 if is_xl else 512)
+        return cost_of_run(
+            config.steps, config.views, config.render_size, resolution, tiny_share,
+            unet_size(self.model, is_xl),
+        )  # fmt: skip
 
     def fit_memory(self, config: DreamConfig, gigabytes: int) -> DreamConfig:
         """See `AbstractImagePriorSpec.fit_memory`; the table is in docs/presets.md."""
