@@ -203,7 +203,7 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(run, command):
         (("a red mug", "--densify.every", 3), "Perhaps you meant --representation.densify.every."),
         (("a red mug", "loss:imsm"), "Perhaps you meant loss:ism."),
         (("a red mug", "loss:ism", "loss:sds"), "unknown: loss:sds. There can be only one loss."),
-        (("a", "red", "mug"), "unknown: red, mug. A text or path with spaces needs quotes."),
+        (("a", "red", "mug"), 'unknown: red, mug. Quote the prompt: "a red mug".'),
         (("a red mug", "--prior3d.file", "x.ply"), "--prior3d.file is a flag of prior3d:points: put that before it."),
         (("a red mug", "--promt", "x"), "Perhaps you meant --preset."),  # The prompt has no flag.
     ],

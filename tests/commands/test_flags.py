@@ -138,3 +138,28 @@ def test_settings_between_backticks_are_flags_and_commands_are_not():
     error = InvalidInput("empty.", setting="prompt", advice="Say what to make.")
     assert in_shell_words(error) == "prompt: empty. Say what to make."
     assert in_shell_words(FileProblem("x.ply: no such file.")) == "x.ply: no such file."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("a", "red", "mushroom", "--steps", 3), 'Quote the prompt: "a red mushroom".'),
+        (("a fox", "--num-steps", 5), "Perhaps you meant --steps."),
+        (("a fox", "--batch-size", 5), "Perhaps you meant --views."),
+        (("a fox", "-o", "x"), "Perhaps you meant --out."),
+        (("--prompt", "a fox"), 'The prompt has no flag: generate "a red mushroom".'),
+        (("a fox", "--steps", 5, "--steps=6"), "--steps: given 2 times. Keep one of them."),
+    ],
+)
+def test_what_strangers_type_is_answered_with_what_they_meant(run, arguments, told):
+    code, out, err = run("generate", *arguments, "--dry-run")
+    assert code == 2 and out == "" and told in err and err.count("\n") == 1
+
+
+def test_flags_of_other_programs_lead_to_flags_that_exist():
+    from dreamsplat.commands.flags import ELSEWHERE, _flags_of
+    from dreamsplat.commands.generate import Generate
+
+    known = dict(_flags_of(Generate))
+    assert {name: flag for name, flag in ELSEWHERE.items() if f"--{flag}" not in known} == {}
+    assert not {name for name in ELSEWHERE if f"--{name}" in known}

@@ -51,9 +51,9 @@ def test_what_a_prompt_leaves_out_is_none() -> None:
 
 
 def test_an_unknown_word_is_named_with_its_neighbours_and_the_way_out() -> None:
-    with pytest.raises(UnknownWord, match=r"'mushrom' \(nearest: mushroom.*`preset` gaussiandreamer"):
+    with pytest.raises(UnknownWord, match=r"the word 'mushrom' \(mushroom\)\..*`preset` gaussiandreamer"):
         parse_caption("a red mushrom")
-    with pytest.raises(UnknownWord, match="'xyzzyq' .objects: mushroom, mug"):
+    with pytest.raises(UnknownWord, match="'xyzzyq'. They know objects: mushroom, mug"):
         parse_caption("xyzzyq")
 
 
@@ -95,3 +95,25 @@ def test_the_vocabulary_names_the_categories_in_the_order_in_which_they_are_made
 
 def test_no_word_has_two_meanings() -> None:
     assert len(set(known_words())) == len(known_words())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("a grey truck", "the words 'grey' (white), 'truck' (car)."),
+        ("red cars", "the word 'cars' (car)."),
+        ("a tabel and a yelow hous", "the words 'tabel' (table), 'and', 'yelow' (yellow), 'hous' (house)."),
+        ("빨간 버섯", "'빨간' (red), '버섯' (mushroom)."),
+        ("a wooden zebra", "the words 'wooden', 'zebra'. They know objects: mushroom, "),
+    ],
+)
+def test_all_unknown_words_are_named_with_what_they_stand_for_and_never_with_nonsense(prompt, told):
+    with pytest.raises(UnknownWord) as refused:
+        parse_caption(prompt)
+    assert told in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_every_suggestion_is_a_word_that_is_known():
+    from dreamsplat.world.language.suggestions import _BY_MEANING
+
+    assert set(_BY_MEANING.values()) <= set(known_words()) and not set(_BY_MEANING) & set(known_words())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,16 @@ T = TypeVar("T")
 UNPREFIXED = "config"
 """The field of a command whose own fields are flags without its name before them."""
 
+ELSEWHERE = {
+    "num-steps": "steps", "iterations": "steps", "num-iterations": "steps", "iters": "steps", "max-steps": "steps",
+    "n-steps": "steps", "batch-size": "views", "num-views": "views", "gpu": "device", "cuda": "device", "cpu": "device",
+    "guidance": "loss.guidance-scale", "guidance-scale": "loss.guidance-scale", "cfg": "loss.guidance-scale",
+    "lr": "representation.rates.means", "learning-rate": "representation.rates.means", "resolution": "render-size",
+    "size": "render-size", "o": "out", "output": "out", "output-dir": "out", "outdir": "out", "force": "overwrite",
+    "negative": "negative-prompt", "input-image": "image", "init-image": "image", "model": "prior2d.model",
+    "random-seed": "seed", "s": "seed", "save-every": "checkpoint-every",
+}  # fmt: skip
+"""What other programs call flags of ours."""
 _NO_NUMBER = re.compile(r"(?:invalid literal for int\(\) with base 10|could not convert string to float): (.*)")
 
 
@@ -39,17 +50,19 @@ def parse_flags(kind: type[T], arguments: Sequence[str], command: str, **setting
         InvalidInput: if an argument is unknown, missing or not a value of its kind.
         DreamsplatError: that the dataclass, or one within it, raises; its setting is the name of the flag.
     """
-    with flag_errors_in_one_line(command, kind):
+    _refuse_repeated(arguments, command)
+    with flag_errors_in_one_line(command, kind, arguments):
         return tyro.cli(kind, args=arguments, prog=f"dreamsplat {command}", registry=CHOICES, **settings)
 
 
 @contextmanager
-def flag_errors_in_one_line(command: str, kind: type | None = None) -> Iterator[None]:
+def flag_errors_in_one_line(command: str, kind: type | None = None, arguments: Sequence[str] = ()) -> Iterator[None]:
     """Turn the boxes in which tyro complains into one line: an InvalidInput that names the command's help.
 
     Args:
         command: Its name.
         kind: The dataclass whose fields are the flags, among which is the one that a person may have meant.
+        arguments: What follows the command.
     """
 
     def refuse(event: tyro_errors.ParseErrorEvent) -> None:
@@ -57,12 +70,20 @@ def flag_errors_in_one_line(command: str, kind: type | None = None) -> Iterator[
             _raise_own_error(sys.exception())
         complaint = _in_words(event)
         if kind and isinstance(event, tyro_errors.UnrecognizedArgs):
-            complaint += _hint(event.tokens, kind)
+            complaint += _hint(event.tokens, kind, arguments)
         if complaint:
             raise InvalidInput(complaint, advice=f"See `dreamsplat {command} --help`.")
 
     with tyro_errors.on_parse_error(refuse):
         yield
+
+
+def _refuse_repeated(arguments: Sequence[str], command: str) -> None:
+    """Refuse a flag that is given twice: only one of its values could count."""
+    names = [argument.split("=")[0] for argument in arguments if re.match(r"--[a-z]", argument)]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInput(f"{name}: given {names.count(name)} times.", advice="Keep one of them.")
 
 
 def _raise_own_error(failure: BaseException | None) -> None:
@@ -109,7 +130,7 @@ def _name(argument: Any) -> str:
     return str(argument.lowered.metavar) if argument.is_positional() else argument.lowered.name_or_flags[-1]
 
 
-def _hint(tokens: Sequence[str], kind: type) -> str:
+def _hint(tokens: Sequence[str], kind: type, arguments: Sequence[str]) -> str:
     """What was perhaps meant by arguments of a command that are not understood."""
     words, known = [token.split("=")[0] for token in tokens], dict(_flags_of(kind))
     for word in words:
@@ -117,11 +138,18 @@ def _hint(tokens: Sequence[str], kind: type) -> str:
             return f" {word} is a flag of {known[word]}: put that before it."
         if word in known and ":" in word:
             return f" There can be only one {word.split(':')[0]}."
+        if (meant := ELSEWHERE.get(word.strip("-"))) and f"--{meant}" in known:
+            return f" Perhaps you meant --{meant}."
+        if word == "--prompt" and UNPREFIXED in get_type_hints(kind):
+            return ' The prompt has no flag: generate "a red mushroom".'
         if near := difflib.get_close_matches(word, known, n=1):
             return f" Perhaps you meant {near[0]}."
     hints = get_type_hints(kind, include_extras=True)
     takes_words = UNPREFIXED in hints or any(tyro.conf.Positional in get_args(hint) for hint in hints.values())
     loose = not words[0].startswith("-") and ":" not in words[0]
+    if UNPREFIXED in hints and loose:
+        prompt = " ".join(itertools.takewhile(lambda word: not word.startswith("-") and ":" not in word, arguments))
+        return f' Quote the prompt: "{prompt}".'
     return " A text or path with spaces needs quotes." if takes_words and loose else ""
 
 

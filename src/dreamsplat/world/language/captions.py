@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from dataclasses import dataclass
 
 from dreamsplat.errors import InvalidInput, UnknownWord
+from dreamsplat.world.language.suggestions import explained, suggestion
 from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES, VIEW_WORDS
 
 MAX_PROMPT_LENGTH = 200
@@ -39,7 +39,7 @@ def parse_caption(text: str) -> Caption:
     """Read a prompt such as "a red mushroom, front view", in any case and word order; an empty one says nothing.
 
     Raises:
-        UnknownWord: for a word outside `known_words()`, naming it and its nearest neighbours.
+        UnknownWord: for a word outside `known_words()`, naming all of them and what they may stand for.
         InvalidInput: for a prompt over 200 characters, or one that names two colours, objects or views.
     """
     if len(text) > MAX_PROMPT_LENGTH:
@@ -47,9 +47,8 @@ def parse_caption(text: str) -> Caption:
             f"{len(text)} characters, expected at most {MAX_PROMPT_LENGTH}.", setting="prompt", advice="Shorten it."
         )
     words = re.findall(r"[^\s,.;:!]+", text.lower())
-    for word in words:
-        if word not in known_words():
-            raise _unknown_word(word)
+    if unknown := [word for word in words if word not in known_words()]:
+        raise _unknown_words(unknown)
     return Caption(
         colour=_only(words, COLOUR_NAMES, "colour"),
         category=_only(words, CATEGORY_NAMES, "object"),
@@ -97,12 +96,12 @@ def _only(words: list[str], vocabulary: tuple[str, ...], kind: str) -> int | Non
     return vocabulary.index(found[0]) if found else None
 
 
-def _unknown_word(word: str) -> UnknownWord:
-    near = difflib.get_close_matches(word, known_words(), n=3, cutoff=0.6)
+def _unknown_words(words: list[str]) -> UnknownWord:
+    told = "the word" if len(set(words)) == 1 else "the words"
     everything = f"objects: {', '.join(CATEGORY_NAMES)}; colours: {', '.join(COLOUR_NAMES)}"
-    hint = f"nearest: {', '.join(near)}" if near else everything
+    choice = "" if any(map(suggestion, words)) else f" They know {everything}."
     return UnknownWord(
-        f"the bundled models do not know the word '{word}' ({hint}).",
+        f"the bundled models do not know {told} {explained(words)}.{choice}",
         setting="prompt",
         advice="Use words that they know, or `preset` gaussiandreamer, whose models know any word.",
     )
