@@ -138,6 +138,15 @@ def test_noise_levels_of_diffusers_are_karras_whatever_the_checkpoint_says(text_
     torch.testing.assert_close(roots.diff(), roots.diff()[:1].expand(4))
 
 
+def test_guidance_leads_from_the_empty_condition_to_the_prompt(text_model: Path):
+    def cloud(scale: float, prompt: str, name: Any = "official") -> PointCloud:
+        return sample(ShapE(model=str(text_model), sampler=name, guidance_scale=scale, **RUN), prompt)
+
+    assert equal(cloud(0, "a cat"), cloud(0, "a dog"))
+    assert not equal(cloud(1, "a cat"), cloud(1, "a dog"))
+    assert not equal(cloud(1, "a cat"), cloud(1, "a cat", "diffusers"))
+
+
 def test_threads_that_share_a_model_do_not_disturb_each_other(text_model: Path):
     prior = ShapE(model=str(text_model), **RUN).load(CPU)
 

@@ -88,13 +88,13 @@ class _ShapE(AbstractCloudPrior):
     def _officially(self, prompt: str, generator: torch.Generator) -> Tensor:
         """A latent by the official sampler, [tokens, width]."""
         prior = self.pipeline.prior
-        conditions = self._conditions(prompt)  # [2, ...], of the empty condition and of the prompt or picture
+        conditions = self._conditions(prompt)
 
         def estimates(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
             both = x.to(prior.dtype).expand(2, -1, -1)
             answer = prior(both, timestep=t, proj_embedding=conditions).predicted_image_embedding
-            without, told = answer[..., : x.shape[-1]].float().chunk(2)  # the rest are variances
-            return without, told
+            without, given = answer[..., : x.shape[-1]].float().chunk(2)  # the rest are variances
+            return without, given
 
         tokens, width = prior.config.num_embeddings, prior.config.embedding_dim
         noise = torch.randn(1, tokens, width, generator=generator).to(self.device)
@@ -102,7 +102,7 @@ class _ShapE(AbstractCloudPrior):
         return sampler.sample(estimates, noise, levels, self._guidance_scale, self.spec.sampling_steps)[0]
 
     def _conditions(self, prompt: str) -> Tensor:
-        """What the network is told, without and with the prompt or picture."""
+        """Embeddings [2, ...] of no condition, and of the prompt or picture."""
         if self.picture is None:
             return self.pipeline._encode_prompt(prompt, self.device, 1, True)
         return self.pipeline._encode_image(self.picture, self.device, 1, True)

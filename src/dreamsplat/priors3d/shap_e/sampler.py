@@ -37,9 +37,9 @@ def guided(estimates: Estimates, alphas_cumprod: Tensor, guidance_scale: float) 
 
     def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
         level = float(sigma[0])
-        without, told = estimates(noisy / (level**2 + 1) ** 0.5, timestep(level, alphas_cumprod))
-        without, told = without.clamp(-1, 1), told.clamp(-1, 1)
-        return without + guidance_scale * (told - without)
+        without, given = estimates(noisy / (level**2 + 1) ** 0.5, timestep(level, alphas_cumprod))
+        without, given = without.clamp(-1, 1), given.clamp(-1, 1)
+        return without + guidance_scale * (given - without)
 
     return denoise
 

@@ -1,4 +1,4 @@
-"""The mathematics that both bundled diffusion models share: noise, preconditioning, loss and sampler.
+"""The mathematics that both bundled diffusion models share: noise, preconditioning and loss.
 
 Everything follows Karras et al. 2022 ("EDM"): data z is noised to z + sigma n, and a denoiser D(z + sigma n; sigma)
 estimates z. Letters: B samples in a batch; `...` the shape of one sample.
@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""(z_noisy [B, ...], sigma [B]) -> clean estimate D [B, ...]."""
 
 
 @dataclass(frozen=True)
