@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from small_run import CONFIG
 from tiny_diffusion import save_tiny_stable_diffusion
 from torch import Tensor
 
+from dreamsplat import dream_steps
 from dreamsplat.guidance import SDS, sds
 from dreamsplat.guidance.conditions import describe
 from dreamsplat.guidance.sds import weight
@@ -27,11 +30,10 @@ from dreamsplat.presets import GAUSSIAN_DREAMER
 from dreamsplat.priors2d.stable_diffusion import StableDiffusion
 from dreamsplat.priors3d.shap_e import sampler
 from dreamsplat.priors3d.shap_e.points import grid_points, mesh_vertices
-from dreamsplat.representations import DensifyConfig, LearningRates, Splats
+from dreamsplat.representations import LearningRates, Splats
 from dreamsplat.representations.densify import ScreenStats, is_due, plan
 from dreamsplat.representations.params import SplatParams
-from dreamsplat.representations.splat_model import SplatModel
-from dreamsplat.types import Gaussians, PointCloud, Views
+from dreamsplat.types import PointCloud, Views
 
 if TYPE_CHECKING:
     from dreamsplat.priors2d.stable_diffusion.model import LatentDiffusion
@@ -270,17 +272,8 @@ def test_cloned_split_and_pruned_rows_are_the_official_ones(step):
 
 
 def test_a_step_of_densification_updates_nothing():
-    gaussians = Gaussians(
-        means=torch.randn(50, 3), scales=torch.full((50, 3), 0.1), quats=torch.randn(50, 4),
-        opacities=torch.full((50,), 0.5), sh=torch.randn(50, 1, 3),
-    )  # fmt: skip
-    spec = Splats(densify=DensifyConfig(start=0, every=2, grad_threshold=1e9))
-    model = SplatModel.from_gaussians(spec, gaussians)
-    for step, moves in ((1, True), (2, False), (3, True)):
-        before, updates = model.asset(), model.params.updates
-        model.render(orbit(2, size=16).cameras, torch.zeros(3)).rgb.sum().backward()
-        model.adapt(step, torch.Generator())
-        model.update()
-        now = model.asset().tensors()
-        moved = not all(bool(torch.isin(now[name], value).all()) for name, value in before.tensors().items())
-        assert (model.params.updates > updates) == moved == moves
+    nothing_grows = replace(DENSIFY, start=0, every=2, grad_threshold=1e9, min_opacity=0.0)
+    config = replace(CONFIG, steps=5, representation=replace(CONFIG.representation, densify=nothing_grows))
+    assets = [step.asset.tensors() for step in dream_steps(config)]
+    still = [all(torch.equal(now[name], before[name]) for name in now) for before, now in pairwise(assets)]
+    assert still == [is_due(step, nothing_grows) for step in range(5)] == [False, False, True, False, True]
