@@ -1,7 +1,5 @@
 """What in a set of Gaussians is not part of the object: masks for `rows`, and where the object stands."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pictures of assets from any number of cameras, rendered on demand."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import singledispatch

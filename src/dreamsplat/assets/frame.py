@@ -4,8 +4,6 @@ Our world is right-handed with +z up and an object's front towards -y. A format 
 written through `rotated`; the two rotations below are proper, so nothing is mirrored.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import cos, inf, isfinite, pi, radians, sin
 

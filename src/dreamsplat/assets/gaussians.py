@@ -1,7 +1,5 @@
 """Operations on Gaussians and point clouds: each takes a value and returns a new one, on the same device."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import TypeVar
 

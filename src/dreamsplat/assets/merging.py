@@ -4,8 +4,6 @@ A merged Gaussian has the mean and covariance of its two parents together, as in
 with the weight that it has in pictures from all around: what nobody sees does not change what everybody sees.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from dataclasses import replace

@@ -5,8 +5,6 @@ as in Mini-Splatting (Fang and Wang 2024, section 4.1): how many pixels' worth o
 hidden inside an object it is 0. It is measured exactly, by the gradient of the pictures with respect to colour.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator

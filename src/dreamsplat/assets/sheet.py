@@ -1,7 +1,5 @@
 """A contact sheet: rows of pictures with labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 For p(z) = N(mu, s^2) the optimal denoiser is D = (s^2 x + sigma^2 mu) / (s^2 + sigma^2).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -8,8 +8,6 @@
 Each check takes seconds and raises an AssertionError that says what was broken.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -8,8 +8,6 @@ Its objects are its own. torch's CPU generator takes seeds modulo 2^32 (so a lar
 objects); the seeds here start at `JUDGE_SEED`, which training the bundled models reaches only with a seed of 4,000.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Files that are written completely or not at all, even if the program is stopped halfway."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

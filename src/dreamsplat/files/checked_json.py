@@ -1,7 +1,5 @@
 """JSON from untrusted files: checks before a value is used, and how to show it in an error message."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

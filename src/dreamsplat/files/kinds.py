@@ -1,7 +1,5 @@
 """What a file holds, by its content; its name decides only where the content says nothing."""
 
-from __future__ import annotations
-
 import os
 import re
 import zlib

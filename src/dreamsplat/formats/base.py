@@ -1,7 +1,5 @@
 """The file formats for Gaussians, by the endings of files' names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One rule for rows that cannot be drawn, whatever file they come from: what can be drawn is kept."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from pathlib import Path

@@ -16,8 +16,6 @@ Gaussians are turned when written, coefficients included, and turned back when r
 trip changes only float32 rounding.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Writing binary glTF 2.0 (.glb): arrays become accessors, one after another in one chunk of numbers."""
 
-from __future__ import annotations
-
 import json
 import struct
 from pathlib import Path

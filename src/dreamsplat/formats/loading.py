@@ -1,7 +1,5 @@
 """Loading Gaussians: what is in the file decides how it is read, and what cannot be drawn is dropped."""
 
-from __future__ import annotations
-
 import logging
 import os
 from os import PathLike

@@ -4,8 +4,6 @@ That makes formats smaller and more precise that quantise blocks of Gaussians wi
 pictures.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

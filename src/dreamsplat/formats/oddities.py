@@ -1,7 +1,5 @@
 """Values that a file may hold, and that are likely a mistake: said once, never changed."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

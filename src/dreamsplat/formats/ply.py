@@ -15,8 +15,6 @@ One `vertex` element, binary little-endian, float32, in this order; splat viewer
 The file does not name its axes; ours have +z up and the front towards -y.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterable

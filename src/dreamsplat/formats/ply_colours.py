@@ -1,7 +1,5 @@
 """Colours of vertices in PLY files: under which names they go, and what their numbers mean."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path

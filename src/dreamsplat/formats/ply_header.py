@@ -1,7 +1,5 @@
 """The header of a PLY file, which every reader of PLY files starts from. Turk 1994, "The PLY Polygon File Format"."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

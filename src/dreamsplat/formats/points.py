@@ -1,7 +1,5 @@
 """Point clouds in PLY files of any layout."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Saving an asset: its values are checked, and the ending of the file's name chooses the format."""
 
-from __future__ import annotations
-
 from os import PathLike
 from pathlib import Path
 

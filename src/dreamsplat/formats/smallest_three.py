@@ -4,8 +4,6 @@ Those lie in [-1/sqrt(2), 1/sqrt(2)], a range that needs fewer bits. If each of 
 is off by at most 2 sqrt(3) e, because the largest component is at least 1/2; the rotation is off by twice that angle.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -14,8 +14,6 @@ show a file while it loads; ties keep their order. View-dependent colour is drop
 The file does not name its axes; ours have +z up and the front towards -y.
 """
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -20,8 +20,6 @@ As in splat-transform, values are read and written unchanged: our axes have +z u
 `frame.Z_UP_TO_Y_UP` turns them to RUB.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import struct
@@ -188,7 +186,7 @@ def _open_gzip(path: Path, content: bytes) -> tuple[_Header, dict[str, bytes]]:
     return header, blocks
 
 
-def _next(stream: zlib._Decompress, size: int) -> bytes:
+def _next(stream: "zlib._Decompress", size: int) -> bytes:
     """The next bytes of a stream, fewer at its end. To zlib, 0 means all, and past the end it counts the rest twice."""
     return stream.decompress(stream.unconsumed_tail, size) if size and not stream.eof else b""
 

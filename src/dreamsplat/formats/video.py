@@ -3,8 +3,6 @@
 Frames are encoded as they come, so that memory does not grow with their number.
 """
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import tempfile

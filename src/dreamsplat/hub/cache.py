@@ -1,7 +1,5 @@
 """What the Hugging Face hub's cache holds on this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The checkpoints that dreamsplat has names for. None is required: each is used only on request."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """What a model is really made of: the commit of its repository, and the SHA-256 of the files that were read."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import re

@@ -4,8 +4,6 @@ huggingface_hub discards what it has of a file when it is stopped, which for a f
 Here a file grows under a name of its own, and becomes the cache's once it has the SHA-256 that the hub gives for it.
 """
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import re

@@ -1,7 +1,5 @@
 """What goes wrong with other people's models, each on one line: the model, the reason, what to do."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

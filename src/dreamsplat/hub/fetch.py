@@ -4,8 +4,6 @@ A model is named by a folder or by a hub id, "owner/name". `local_folder` turns 
 file asked for; from there on nothing touches the network. What exists on this machine is never taken for a hub id.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the name of a model stands for: something on this machine, or a repository of the Hugging Face hub."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

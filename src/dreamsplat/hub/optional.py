@@ -1,7 +1,5 @@
 """Packages that are installed on request only."""
 
-from __future__ import annotations
-
 import importlib
 from importlib.util import find_spec
 from types import ModuleType

@@ -4,8 +4,6 @@ A network's folder holds its weights in one file or in numbered shards with an i
 variants: "diffusion_pytorch_model.fp16.safetensors" and "model.fp16-00001-of-00002.safetensors" are in half precision.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """What a file of weights is, told from its first bytes and the names of its tensors; no tensor is read."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

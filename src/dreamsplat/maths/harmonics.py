@@ -4,8 +4,6 @@ The basis is that of Kerbl et al. 2023 (and so of every Gaussian .ply): within d
 -y, +z, -x. The constants are the usual normalisation, written in closed form.
 """
 
-from __future__ import annotations
-
 from math import pi, sqrt
 
 import torch

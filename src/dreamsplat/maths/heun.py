@@ -1,7 +1,5 @@
 """The sampler of Karras et al. 2022 ("EDM"): noise levels, and Heun's method along the probability-flow equation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Checking the settings of a dataclass where they are made: one rule, one message."""
 
-from __future__ import annotations
-
 from math import isfinite
 from typing import Any, get_args
 

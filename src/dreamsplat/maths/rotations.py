@@ -1,7 +1,5 @@
 """Rotations, covariances and camera poses: pure functions of tensors."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize

@@ -1,7 +1,5 @@
 """Display colours as linear light, by the sRGB curve (IEC 61966-2-1), and as bytes."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

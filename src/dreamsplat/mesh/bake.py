@@ -4,8 +4,6 @@ A camera's weight for a vertex grows with how squarely it sees it, and is 0 unle
 depth: behind that it is hidden. Vertices that no camera sees get the mean colour of nearby Gaussians.
 """
 
-from __future__ import annotations
-
 from math import pi, sqrt, tan
 
 import torch

@@ -1,7 +1,5 @@
 """Gaussians to a coloured mesh, for programs that only support triangles."""
 
-from __future__ import annotations
-
 import torch
 
 from dreamsplat.mesh.bake import bake_colours

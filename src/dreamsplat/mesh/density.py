@@ -5,8 +5,6 @@ renderer blurs by a fraction of a pixel; likewise, the density is blurred by hal
 than the grid does not fall between its points.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

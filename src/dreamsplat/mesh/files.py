@@ -7,8 +7,6 @@
 | material | not metallic, rough, so that only the viewer's light changes the colours | none |
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path

@@ -3,8 +3,6 @@
 Khronos, glTF 2.0 specification, and the extensions named below.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import logging

@@ -3,8 +3,6 @@
 Such a file is small: it refers to the same numbers many times, or claims numbers that it does not hold.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

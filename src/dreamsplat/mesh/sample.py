@@ -3,8 +3,6 @@
 A mesh is a tuple of patches: triangles with a colour at each corner and possibly a texture.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

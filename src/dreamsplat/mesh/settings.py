@@ -1,7 +1,5 @@
 """Settings of a mesh made from Gaussians. They import no torch, so that flags can be read without it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import inf
 

@@ -4,8 +4,6 @@ The grid shrinks around the parts that are kept, so that strays far away do not 
 hollow skins. Empty voxels that cannot be reached from outside are filled, since they are never seen.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

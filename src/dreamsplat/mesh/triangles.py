@@ -1,7 +1,5 @@
 """Triangle meshes with a colour at each vertex."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """The ranges that training views are drawn from; `cameras.py` draws from them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

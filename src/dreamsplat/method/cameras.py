@@ -1,7 +1,5 @@
 """Where to look from: random training views and the turntable, all around the origin with +z up."""
 
-from __future__ import annotations
-
 from typing import assert_never
 
 import torch

@@ -1,7 +1,5 @@
 """Which device to run on, and how to share a processor's cores."""
 
-from __future__ import annotations
-
 import functools
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Noticing that a run has diverged, at the step where it happens, before anything is overwritten."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor

@@ -4,8 +4,6 @@ GaussianDreamer (Yi et al., CVPR 2024), section 3.2, with the numbers of the off
 cloud is scaled to the world: its radius is a length of the 3D prior's own frame. Nothing here carries a gradient.
 """
 
-from __future__ import annotations
-
 import logging
 from math import inf
 

@@ -1,7 +1,5 @@
 """The bundled 2D diffusion model at work: its pictures, its conditions and its network."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

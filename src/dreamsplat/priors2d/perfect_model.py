@@ -8,8 +8,6 @@ is the best denoiser of that empirical distribution (Karras et al. 2022, appendi
 the ceiling for any trained model of the same world.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The bundled 3D diffusion model at work: one cloud per caption."""
 
-from __future__ import annotations
-
 import torch
 
 from dreamsplat.errors import InvalidInput

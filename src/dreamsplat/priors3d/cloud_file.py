@@ -1,7 +1,5 @@
 """A coloured point cloud, Gaussians or a mesh in a file: read, turned upright, centred, scaled and sampled."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 `reference.py` is the specification; the other backends agree with it and are faster.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence

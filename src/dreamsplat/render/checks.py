@@ -1,7 +1,5 @@
 """What can be rendered: the form of the inputs, checked on every call, and their values, checked by backends."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -17,8 +17,6 @@ Differences from the specification that cannot be changed (from the sources of 1
 - Radii come from the inverse covariance: those of needles of 100 px are accurate to about 1e-3.
 """
 
-from __future__ import annotations
-
 import functools
 import shutil
 from importlib.metadata import PackageNotFoundError, version

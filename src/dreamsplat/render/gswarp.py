@@ -11,8 +11,6 @@ is that of the specification but for
 Colours come from reference.py. Screen offsets move the centres, and get the gradient of the projected centres alone.
 """
 
-from __future__ import annotations
-
 import functools
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version

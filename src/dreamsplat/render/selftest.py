@@ -1,7 +1,5 @@
 """A small scene that shows whether a renderer works on this machine: images and gradients against the specification."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import inf, isnan
 

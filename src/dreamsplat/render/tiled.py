@@ -11,8 +11,6 @@ with atomics and vary in the last bits from run to run. Like the reference, this
 products (its default): in TF32 a centre would be off by a thousandth of its distance.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

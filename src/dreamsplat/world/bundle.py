@@ -1,7 +1,5 @@
 """The weights of the bundled models: safetensors files whose header holds sizes, vocabulary and training record."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Where the world's pictures are taken from; the bundled 2D model knows no other cameras."""
 
-from __future__ import annotations
-
 from dreamsplat.method.camera_range import CameraRange
 
 WORLD_DISTANCE = (2.7, 3.3)

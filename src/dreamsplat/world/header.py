@@ -1,7 +1,5 @@
 """Headers of the bundled models' weights files: what a network is and which words it knows, without loading it."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -17,8 +17,6 @@ in even steps between their least and greatest values, so the error is at most h
 With base64 that is 4.5 MB for 100,000 Gaussians of degree 0, and 10.5 MB for degree 3.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import json

@@ -24,8 +24,6 @@ Besides the order and float32 rounding, a round trip changes
 As in the standard PLY, the axes are not named; ours are written unchanged.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 Nothing is random: initial centres are spread evenly over the values, so the same input gives the same codes.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -5,8 +5,6 @@ Both networks are one UNet in memory, and the LoRA is one more adapter on it, ac
 networks have them, and neither trains them. Nothing else in the package touches peft.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager

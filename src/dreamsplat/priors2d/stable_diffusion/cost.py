@@ -1,7 +1,5 @@
 """What a run with Stable Diffusion costs, by arithmetic: for a warning before anything is fetched."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dreamsplat.priors2d.base import Cost

@@ -1,7 +1,5 @@
 """Stable Diffusion at work: prompts to conditions, renderings to latents, noisy latents to clean estimates."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -19,8 +19,6 @@ transformer_blocks.i.attn1.to_q, .to_k, .to_v [w, w]: rows in the order (head, c
 | (none; Shap-E does not use them) | clip_mean, clip_std |
 """
 
-from __future__ import annotations
-
 import pickle
 import re
 from collections.abc import Mapping

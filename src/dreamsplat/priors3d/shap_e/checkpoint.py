@@ -1,7 +1,5 @@
 """Shap-E's checkpoints in the format of diffusers: their names, and the files that are read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

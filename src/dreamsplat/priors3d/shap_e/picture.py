@@ -1,7 +1,5 @@
 """A picture as Shap-E wants it: one object in the middle of a plain square."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A latent holds weights of a small network over the box [-1, 1]^3, which answers 
 inside) and a colour at any point. Jun & Nichol 2023, section 4.2 (the "STF" output heads).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -5,8 +5,6 @@ for noise below its least, 0.109: so a sample nearly reaches the middle of what 
 sampler, which goes from 403 to 0.109 and clips after guidance, leaves most of the spread.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor

@@ -4,8 +4,6 @@ The library computes in float32, whatever the dtype of its inputs, on `thread_co
 number of threads does not change a single bit of its results.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import os

@@ -5,8 +5,6 @@ keeps each picture in layers, the fixed colour and the weight of the caption's c
 each time it is used: one rendered view serves all captions of its category.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

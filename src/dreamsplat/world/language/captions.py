@@ -1,7 +1,5 @@
 """Captions of the bundled world: what a prompt means to the bundled models, and which captions they were trained on."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The colours of captions as numbers, and which of them each category is trained in."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

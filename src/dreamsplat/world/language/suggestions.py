@@ -1,7 +1,5 @@
 """Words that the bundled models know for words that they do not: by spelling, or by meaning."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

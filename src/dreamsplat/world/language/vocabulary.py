@@ -1,7 +1,5 @@
 """The closed vocabulary of the bundled world. Its order is part of the weights: they know words by their index."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from itertools import zip_longest

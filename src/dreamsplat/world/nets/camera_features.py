@@ -6,8 +6,6 @@ geometry does the turning. Each category owns a small grid of features over the 
 to far, as a coarse picture that already stands in the right pose (the idea of HoloGAN, Nguyen-Phuoc et al. 2019).
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -6,8 +6,6 @@ A condition is packed into one float tensor [B, 8], so that it can be stacked, c
 of the trained range.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

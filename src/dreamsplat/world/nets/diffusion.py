@@ -4,8 +4,6 @@ Everything follows Karras et al. 2022 ("EDM"): data z is noised to z + sigma n, 
 estimates z. Letters: B samples in a batch; `...` the shape of one sample.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

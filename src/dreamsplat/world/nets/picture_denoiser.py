@@ -6,8 +6,6 @@ computed from the condition alone, because at high noise the answer depends on t
 position; and, where the exact camera is given, as learned features seen from it (`camera_features.py`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Where matrices may be multiplied in bfloat16."""
 
-from __future__ import annotations
-
 import torch
 
 

@@ -1,7 +1,5 @@
 """Sampling from the bundled models: pictures and clouds from noise, with classifier-free guidance."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -5,8 +5,6 @@ objects of the world stand in the same axes, so shapes vary along few directions
 latent space of the 3D diffusion model (linear, exact to invert, and fitted in seconds).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Its sample is a coarse object, the same from every side by construction: what Shap-E gives GaussianDreamer, in small.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """One object of the world as opaque Gaussians, by caption: ground truth for teachers, the judge and measurements."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

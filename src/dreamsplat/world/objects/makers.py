@@ -1,7 +1,5 @@
 """What the makers of categories share: random proportions, turns and outlines."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ The distance formulas follow Quilez, "3D signed distance functions", which are e
 `Extrusion`s, where they are first-order right at the surface.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ They answer the questions of `primitives.Primitive`; their distances come from o
 (Quilez, "2D distance functions").
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -5,8 +5,6 @@ all colours. The light is fixed to the world and has no highlights: a point has 
 the Gaussians that are made from it do.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

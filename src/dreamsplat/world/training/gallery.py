@@ -1,7 +1,5 @@
 """Sheets of samples: what the bundled models make of captions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Training in several processes, one per core: faster on CPUs than threads, which wait for each other."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

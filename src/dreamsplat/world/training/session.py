@@ -6,8 +6,6 @@ A session draws a new pool of objects, continues from the checkpoint in its fold
 `image.safetensors` or `volume.safetensors`, which the priors take as their `weights`, and a sheet of samples.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ A session loads the checkpoint if there is one, trains for a number of minutes, 
 of the training so far (Karras et al. 2024, "EDM2", section 3.1), so training can always be continued.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping

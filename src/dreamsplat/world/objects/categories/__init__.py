@@ -4,8 +4,6 @@ A new category is one maker (a function from `Draw` to parts), one line in `CATE
 `language.vocabulary.CATEGORY_NAMES`. The models must then be trained again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

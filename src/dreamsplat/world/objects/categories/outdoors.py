@@ -3,8 +3,6 @@
 Each maker draws one object: parts in any scale, front towards -y. `fitted` brings them to size.
 """
 
-from __future__ import annotations
-
 import math
 
 from dreamsplat.world.objects.makers import (
