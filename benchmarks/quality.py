@@ -43,12 +43,13 @@ from dreamsplat.evaluate.judge import (
 )
 from dreamsplat.files.atomic import replacing
 from dreamsplat.formats import load, save
+from dreamsplat.hub.digests import file_sources
 from dreamsplat.method.lift import to_gaussians
 from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
 from dreamsplat.priors2d.bundled import ViewConditioning
 from dreamsplat.types import Gaussians
-from dreamsplat.world.bundle import IMAGE_WEIGHTS, VOLUME_WEIGHTS, file_hashes
+from dreamsplat.world.header import IMAGE_WEIGHTS, VOLUME_WEIGHTS
 from dreamsplat.world.language.captions import parse_caption
 from dreamsplat.world.objects.draw_object import draw_object
 
@@ -219,7 +220,7 @@ def weights(config: DreamConfig) -> dict[str, str]:
     for path in paths:
         if not path.is_file():
             raise FileProblem(f"{path}: the weights are missing. Make them: dreamsplat train-world.")
-    return file_hashes(paths)
+    return file_sources(*paths)
 
 
 def tell(number: int, total: int, result: Result) -> None:

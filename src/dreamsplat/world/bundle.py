@@ -1,8 +1,7 @@
 """The weights of the bundled models: safetensors files whose header holds sizes, vocabulary and training record."""
 
-import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import replacing
+from dreamsplat.hub.digests import file_sources
 from dreamsplat.world.header import IMAGE_WEIGHTS, VOLUME_WEIGHTS, WEIGHTS, read_sizes
 from dreamsplat.world.language.vocabulary import vocabulary_header
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser, ImageDenoiserSizes
@@ -46,32 +46,19 @@ def read_image_model(path: Path = IMAGE_WEIGHTS) -> ImageDenoiser:
     Raises:
         FileProblem: if the file is missing, is not such a model, or was trained on another vocabulary.
     """
-    tensors, sizes = _read(path)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # Networks start from random weights; the caller's randomness must not notice.
-        model = ImageDenoiser(_sizes(ImageDenoiserSizes, sizes, path))
-    return _fill(model, tensors, path)
+    return _network(path, ImageDenoiser, ImageDenoiserSizes, read_sizes(path), load_file(path))
 
 
 def read_volume_model(path: Path = VOLUME_WEIGHTS) -> tuple[ShapeDenoiser, ShapeCode]:
     """The 3D model and the code of its latents, in float32, frozen, on the CPU; errors as `read_image_model`."""
-    tensors, sizes = _read(path)
-    code = {k.removeprefix(_CODE): v.float() for k, v in tensors.items() if k.startswith(_CODE)}
-    weights = {k: v for k, v in tensors.items() if not k.startswith(_CODE)}
-    with torch.random.fork_rng(devices=[]):
-        model = ShapeDenoiser(_sizes(ShapeDenoiserSizes, sizes, path))
-    return _fill(model, weights, path), ShapeCode(**code)
-
-
-def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of files, by file name."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    sizes, tensors = read_sizes(path), load_file(path)
+    code = {k.removeprefix(_CODE): tensors.pop(k).float() for k in [*tensors] if k.startswith(_CODE)}
+    return _network(path, ShapeDenoiser, ShapeDenoiserSizes, sizes, tensors), ShapeCode(**code)
 
 
 def weight_hashes() -> dict[str, str]:
     """SHA-256 of every bundled weights file, by file name."""
-    return file_hashes(sorted(WEIGHTS.glob("*.safetensors")))
+    return file_sources(*sorted(WEIGHTS.glob("*.safetensors")))
 
 
 def training_record(path: Path) -> dict[str, float]:
@@ -86,23 +73,19 @@ def _write(path: Path, tensors: dict[str, Tensor], header: dict[str, object]) ->
         save_file(tensors, partial, vocabulary_header() | {key: json.dumps(value) for key, value in header.items()})
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a weights file, and the sizes of its network."""
-    sizes = read_sizes(path)
-    return load_file(path), sizes
-
-
-def _sizes(kind: type[_Sizes], sizes: dict[str, Any], path: Path) -> _Sizes:
-    values: dict[str, Any] = {name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}
+def _network(
+    path: Path,
+    kind: Callable[[_Sizes], _Model],
+    kind_of_sizes: Callable[..., _Sizes],
+    sizes: dict[str, Any],
+    tensors: dict[str, Tensor],
+) -> _Model:
+    values = {name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}
     try:
-        return kind(**values)
-    except TypeError as error:
-        raise FileProblem(f"{path}: weights of another network ({error}).") from error
-
-
-def _fill(model: _Model, tensors: dict[str, Tensor], path: Path) -> _Model:
-    try:
+        # Networks start from random weights; the caller's randomness must not notice.
+        with torch.random.fork_rng(devices=[]):
+            model = kind(kind_of_sizes(**values))
         model.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (TypeError, RuntimeError) as error:
         raise FileProblem(f"{path}: weights of another network ({str(error).splitlines()[0]}).") from error
     return model.float().eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
+from itertools import product
 
 from dreamsplat.errors import InvalidInput, UnknownWord
 from dreamsplat.world.language.suggestions import explained, suggestion
@@ -66,7 +67,8 @@ def held_out_pairs() -> tuple[tuple[str, str], ...]:
     over if its colour or its category is held out twice already, so that each word is seen with most of the others.
     """
     chosen: list[tuple[str, str]] = []
-    for pair in sorted(_pairs(), key=lambda pair: hashlib.sha256(" ".join(pair).encode()).hexdigest()):
+    pairs = product(COLOUR_NAMES, CATEGORY_NAMES)
+    for pair in sorted(pairs, key=lambda pair: hashlib.sha256(" ".join(pair).encode()).hexdigest()):
         uses = max(sum(word in other for other in chosen) for word in pair)
         if uses < _HELD_OUT_PER_WORD and len(chosen) < _HELD_OUT:
             chosen.append(pair)
@@ -76,11 +78,7 @@ def held_out_pairs() -> tuple[tuple[str, str], ...]:
 def trained_pairs() -> tuple[tuple[str, str], ...]:
     """The (colour, category) pairs that training sees, colour by colour."""
     held_out = set(held_out_pairs())
-    return tuple(pair for pair in _pairs() if pair not in held_out)
-
-
-def _pairs() -> list[tuple[str, str]]:
-    return [(colour, category) for colour in COLOUR_NAMES for category in CATEGORY_NAMES]
+    return tuple(pair for pair in product(COLOUR_NAMES, CATEGORY_NAMES) if pair not in held_out)
 
 
 def _only(words: list[str], vocabulary: tuple[str, ...], kind: str) -> int | None:

@@ -11,16 +11,9 @@ COLOUR_RGB = torch.tensor(list(COLOURS.values()))
 COLOUR_JITTER = 0.03
 """Standard deviation of the difference between a caption's colour and the colour of one object."""
 
-
-def trained_colours() -> Tensor:
-    """[categories, colours] 1 where the pair is trained, 0 where it is held out."""
-    allowed = torch.zeros(len(CATEGORY_NAMES), len(COLOUR_NAMES))
-    for colour, category in trained_pairs():
-        allowed[CATEGORY_NAMES.index(category), COLOUR_NAMES.index(colour)] = 1
-    return allowed
-
-
-_TRAINED = trained_colours()
+_PAIRS = set(trained_pairs())
+_TRAINED = torch.tensor([[float((colour, name) in _PAIRS) for colour in COLOUR_NAMES] for name in CATEGORY_NAMES])
+"""[categories, colours] 1 where the pair is trained, 0 where it is held out."""
 
 
 def draw_colours(category: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

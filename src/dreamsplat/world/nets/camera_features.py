@@ -15,40 +15,37 @@ from torch.nn import functional as F
 from dreamsplat.world.camera_range import WORLD_DISTANCE, WORLD_FOV_Y_DEG
 from dreamsplat.world.language.vocabulary import CATEGORY_NAMES
 
+CHANNELS = 12
+"""Features per cell of a grid."""
+CELLS = 16
+"""Cells along an edge of a grid, and samples along a ray."""
+HIDDEN = 128
+"""Width of the layer that reads a ray's samples."""
+
 
 class PosedFeatures(nn.Module):
     """Packed conditions [B, 8] -> features [B, out, G, G] of the category's grid as the camera sees it."""
 
-    def __init__(self, out: int, grid: int, channels: int = 12, cells: int = 16, hidden: int = 128) -> None:
-        """Create the module; its output starts at 0.
-
-        Args:
-            out: channels of the output.
-            grid: G, cells along an edge of the picture.
-            channels: features per cell of a grid.
-            cells: cells along an edge of a grid, and samples along a ray.
-            hidden: width of the layer that reads a ray's samples.
-        """
+    def __init__(self, out: int, grid: int) -> None:
+        """Create the module; `out` are its channels, `grid` is G; its output starts at 0."""
         super().__init__()
-        self.grid, self.channels, self.cells = grid, channels, cells
-        self.volumes = nn.Embedding(len(CATEGORY_NAMES) + 1, channels * cells**3)
-        self.read = nn.Conv2d(channels * cells, hidden, 1)
-        self.out = nn.Conv2d(hidden, out, 3, padding=1)
+        self.grid = grid
+        self.volumes = nn.Embedding(len(CATEGORY_NAMES) + 1, CHANNELS * CELLS**3)
+        self.read = nn.Conv2d(CHANNELS * CELLS, HIDDEN, 1)
+        self.out = nn.Conv2d(HIDDEN, out, 3, padding=1)
         nn.init.normal_(self.volumes.weight, std=0.3)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, packed: Tensor) -> Tensor:
         """See the class; without a camera (or a category) the output does not depend on it."""
-        n, count = self.cells, len(packed)
-        grids = self.volumes(packed[:, 1].round().long()).reshape(count, self.channels, n, n, n)
+        n, count = CELLS, len(packed)
+        grids = self.volumes(packed[:, 1].round().long()).reshape(count, CHANNELS, n, n, n)
         with torch.autocast(packed.device.type, enabled=False):
             seen = F.grid_sample(grids.float(), ray_points(packed, self.grid, n), align_corners=False)
         seen = seen * packed[:, 3, None, None, None, None]
-        rays = seen.reshape(count, self.channels * n, self.grid, self.grid).contiguous(
-            memory_format=torch.channels_last
-        )
-        return self.out(F.silu(self.read(rays)))
+        rays = seen.reshape(count, CHANNELS * n, self.grid, self.grid)
+        return self.out(F.silu(self.read(rays.contiguous(memory_format=torch.channels_last))))
 
 
 def ray_points(packed: Tensor, grid: int, samples: int) -> Tensor:

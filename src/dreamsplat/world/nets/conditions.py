@@ -7,6 +7,7 @@ of the trained range.
 """
 
 import math
+from dataclasses import astuple
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +20,6 @@ from dreamsplat.world.language.vocabulary import CATEGORY_NAMES, COLOUR_NAMES, V
 CONDITION_SIZE = 8
 
 
-def _id(index: int | None) -> float:
-    return 0.0 if index is None else index + 1.0
-
-
-def pack_words(captions: list[Caption]) -> Tensor:
-    """[B, 8] conditions that hold the captions' words and no camera."""
-    packed = torch.zeros(len(captions), CONDITION_SIZE)
-    for row, caption in zip(packed, captions, strict=True):
-        row[:3] = torch.tensor([_id(caption.colour), _id(caption.category), _id(caption.view)])
-    return packed
-
-
 def camera_token(azimuth_deg: Tensor, elevation_deg: Tensor, distance: Tensor) -> Tensor:
     """The exact camera [B, 5]: (1, sin azimuth, cos azimuth, elevation / 90, relative distance), from three [B]."""
     azimuth = azimuth_deg * math.pi / 180
@@ -39,9 +28,11 @@ def camera_token(azimuth_deg: Tensor, elevation_deg: Tensor, distance: Tensor) -
     return torch.stack([torch.ones_like(azimuth), azimuth.sin(), azimuth.cos(), elevation_deg / 90, relative], dim=1)
 
 
-def pack_condition(captions: list[Caption], views: Views | None) -> Tensor:
+def pack_condition(captions: list[Caption], views: Views | None = None) -> Tensor:
     """[B, 8] conditions that hold the captions' words and, if given, the views' exact cameras."""
-    packed = pack_words(captions)
+    packed = torch.zeros(len(captions), CONDITION_SIZE)
+    for row, caption in zip(packed, captions, strict=True):
+        row[:3] = torch.tensor([0.0 if index is None else index + 1.0 for index in astuple(caption)])
     if views is not None:
         packed[:, 3:] = camera_token(views.azimuth_deg, views.elevation_deg, views.distance).cpu()
     return packed

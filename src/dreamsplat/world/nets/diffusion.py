@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+NOISE_FEATURES = 9
+"""Length of `noise_features`."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -61,7 +64,7 @@ def denoising_loss(estimate: Tensor, clean: Tensor, sigma: Tensor, sigma_data: f
     return (broadcast(weight, clean) * (estimate - clean) ** 2).mean()
 
 
-def fourier_features(values: Tensor, octaves: int) -> Tensor:
-    """Sin and cos of 2^k pi values, k < octaves: [B] -> [B, 2 octaves]."""
-    angles = values[:, None] * (math.pi * 2.0 ** torch.arange(octaves, device=values.device))
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+def noise_features(c_noise: Tensor) -> Tensor:
+    """What the networks are told of the noise: sin and cos of 2^k pi c_noise, k < 4, and itself: [B] -> [B, 9]."""
+    angles = c_noise[:, None] * (math.pi * 2.0 ** torch.arange(4, device=c_noise.device))
+    return torch.cat([angles.sin(), angles.cos(), c_noise[:, None]], dim=1)

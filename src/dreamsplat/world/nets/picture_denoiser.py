@@ -14,9 +14,7 @@ from torch.nn import functional as F
 
 from dreamsplat.world.nets.camera_features import PosedFeatures
 from dreamsplat.world.nets.conditions import ConditionEncoder
-from dreamsplat.world.nets.diffusion import Noise, fourier_features, precondition
-
-NOISE_OCTAVES = 4
+from dreamsplat.world.nets.diffusion import NOISE_FEATURES, Noise, noise_features, precondition
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class ImageDenoiser(nn.Module):
         self.grid = config.resolution // config.cell
         width = config.embedding
         self.condition = ConditionEncoder(width)
-        self.sigma = nn.Linear(2 * NOISE_OCTAVES + 1, width)
+        self.sigma = nn.Linear(NOISE_FEATURES, width)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.layout = nn.Linear(width, config.layout * self.grid**2)
         self.posed = PosedFeatures(fine, self.grid)
@@ -131,8 +129,7 @@ class ImageDenoiser(nn.Module):
 
     def predict(self, x: Tensor, c_noise: Tensor, packed: Tensor) -> Tensor:
         """The raw network F: scaled image [B, 4, R, R], c_noise [B], conditions [B, 8] -> [B, 4, R, R]."""
-        features = torch.cat([fourier_features(c_noise, NOISE_OCTAVES), c_noise[:, None]], dim=1)
-        embedding = self.mix(self.condition(packed) + self.sigma(features))
+        embedding = self.mix(self.condition(packed) + self.sigma(noise_features(c_noise)))
         layout = self.layout(embedding).reshape(-1, self.config.layout, self.grid, self.grid)
         cells = F.pixel_unshuffle(x, self.config.cell).to(layout.dtype).contiguous(memory_format=torch.channels_last)
         h = self.entry(torch.cat([cells, layout], dim=1)) + self.posed(packed)

@@ -9,7 +9,7 @@ from dreamsplat.maths.heun import Denoiser, karras_sigmas, sample_heun
 from dreamsplat.maths.noise import normal_like
 from dreamsplat.types import PointCloud, Views
 from dreamsplat.world.language.captions import Caption, parse_caption
-from dreamsplat.world.nets.conditions import pack_condition, pack_words
+from dreamsplat.world.nets.conditions import pack_condition
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser
 from dreamsplat.world.nets.shape_code import ShapeCode, surface_cloud
 from dreamsplat.world.nets.shape_denoiser import ShapeDenoiser
@@ -59,7 +59,7 @@ def sample_cloud(
     """A cloud of `points` points that the 3D model imagines; none if its shape has no surface."""
     device = next(model.parameters()).device
     words = Caption(caption.colour, caption.category)
-    positive, negative = pack_words([words, Caption()]).to(device).split(1)
+    positive, negative = pack_condition([words, Caption()]).to(device).split(1)
     noise = normal_like(torch.empty(1, model.config.latent, device=device), generator)
     denoise = guided(model, positive, negative, guidance_scale)
     latent = sample_heun(denoise, noise, karras_sigmas(steps, 0.01, 40.0).to(device))

@@ -5,14 +5,11 @@ Its sample is a coarse object, the same from every side by construction: what Sh
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dreamsplat.world.nets.conditions import ConditionEncoder
-from dreamsplat.world.nets.diffusion import Noise, fourier_features, precondition
-
-NOISE_OCTAVES = 4
+from dreamsplat.world.nets.diffusion import NOISE_FEATURES, Noise, noise_features, precondition
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class ShapeDenoiser(nn.Module):
         self.noise = config.noise()
         width = config.width
         self.condition = ConditionEncoder(width)
-        self.sigma = nn.Linear(2 * NOISE_OCTAVES + 1, width)
+        self.sigma = nn.Linear(NOISE_FEATURES, width)
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.entry = nn.Linear(config.latent, width)
         self.blocks = nn.ModuleList(MlpBlock(width) for _ in range(config.blocks))
@@ -74,8 +71,7 @@ class ShapeDenoiser(nn.Module):
 
     def predict(self, x: Tensor, c_noise: Tensor, packed: Tensor) -> Tensor:
         """The raw network F: scaled latent [B, latent], c_noise [B], conditions [B, 8] -> [B, latent]."""
-        features = torch.cat([fourier_features(c_noise, NOISE_OCTAVES), c_noise[:, None]], dim=1)
-        embedding = self.mix(self.condition(packed) + self.sigma(features))
+        embedding = self.mix(self.condition(packed) + self.sigma(noise_features(c_noise)))
         h = self.entry(x)
         for block in self.blocks:
             h = block(h, embedding)

@@ -43,10 +43,6 @@ class Draw:
         """A number within a relative `spread` of value."""
         return value * self.between(1 - spread, 1 + spread)
 
-    def chance(self, probability: float) -> bool:
-        """True with the given probability."""
-        return self.between(0, 1) < probability
-
 
 def turned(axis: str, degrees: float) -> Tensor:
     """Right-handed rotation [3, 3] by `degrees` about "x", "y" or "z"."""

@@ -116,13 +116,8 @@ class Box:
         """The eight rounded corners and the six faces' centres [14, 3]."""
         signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
         centres = torch.diag(torch.tensor(self.half, dtype=torch.float32))
-        return torch.cat(
-            [
-                signs * (torch.tensor(self._inner(), dtype=torch.float32) + self.rounding / math.sqrt(3)),
-                centres,
-                -centres,
-            ]
-        )
+        corners = signs * (torch.tensor(self._inner(), dtype=torch.float32) + self.rounding / math.sqrt(3))
+        return torch.cat([corners, centres, -centres])
 
 
 @dataclass(frozen=True)
@@ -134,12 +129,9 @@ class Torus:
     half_arc: float = math.pi
     """Half the angle that the arc spans, radians; pi closes the ring."""
 
-    def _is_ring(self) -> bool:
-        return self.half_arc >= math.pi
-
     def _areas(self) -> tuple[float, float]:
         tube = 4 * math.pi * self.minor * self.major * self.half_arc
-        return tube, 0.0 if self._is_ring() else 4 * math.pi * self.minor**2
+        return tube, 0.0 if self.half_arc >= math.pi else 4 * math.pi * self.minor**2
 
     def surface(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Uniform points on the tube and its two end caps."""

@@ -29,9 +29,8 @@ class Lathe:
 
     def surface(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Uniform points on the turned edges."""
-        edges = torch.tensor(_edges(self.profile), dtype=torch.float32)[
-            pick(self._areas(), count, generator)
-        ]  # [count, 2, 2]
+        drawn = pick(self._areas(), count, generator)
+        edges = torch.tensor(_edges(self.profile), dtype=torch.float32)[drawn]  # [count, 2, 2]
         (r0, z0), (r1, z1) = (end.unbind(-1) for end in edges.unbind(1))
         step_r, step_z = r1 - r0, z1 - z0
         along = _along_trapezoid(r0, r1, torch.rand(count, generator=generator))
@@ -82,9 +81,8 @@ class CappedCone:
     @cached_property
     def _axes(self) -> Tensor:
         """Rows: two directions across the cone, and the one from a to b [3, 3]."""
-        axis = torch.nn.functional.normalize(
-            torch.tensor(self.b, dtype=torch.float32) - torch.tensor(self.a, dtype=torch.float32), dim=0
-        )
+        axis = torch.tensor([self.a, self.b], dtype=torch.float32).diff(dim=0)[0]
+        axis = torch.nn.functional.normalize(axis, dim=0)
         helper = torch.tensor([1.0, 0.0, 0.0] if abs(float(axis[0])) < 0.7 else [0.0, 1.0, 0.0])
         across = torch.nn.functional.normalize(torch.linalg.cross(axis, helper), dim=0)
         return torch.stack([across, torch.linalg.cross(axis, across), axis])
@@ -177,10 +175,8 @@ class Extrusion:
 
     def hull(self) -> Tensor:
         """The corners of both caps [K, 3]."""
-        corners, depth = (
-            torch.tensor(self.outline, dtype=torch.float32),
-            torch.full((len(self.outline), 1), self.half_depth),
-        )
+        corners = torch.tensor(self.outline, dtype=torch.float32)
+        depth = torch.full((len(corners), 1), self.half_depth)
         return torch.cat([torch.cat([corners, -depth], -1), torch.cat([corners * self.taper, depth], -1)])
 
 

@@ -17,13 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.maths.ranges import check_range
-from dreamsplat.world.bundle import (
-    read_image_model,
-    read_volume_model,
-    training_record,
-    write_image_model,
-    write_volume_model,
-)  # fmt: skip
+from dreamsplat.world import bundle
 from dreamsplat.world.data.pictures import draw_pictures
 from dreamsplat.world.data.shapes import draw_shapes, encode_pool, fit_code
 from dreamsplat.world.nets.conditions import drop_conditions
@@ -116,14 +110,14 @@ def train_image(settings: ImageTraining) -> Path:
     """Train the 2D model for a session and return the path of its weights."""
     run_in_processes(settings.session.processes, _train_image, settings)
     weights = settings.session.folder / "image.safetensors"
-    gallery.draw_image_samples(read_image_model(weights), settings.session.folder / "image-samples.png")
+    gallery.draw_image_samples(bundle.read_image_model(weights), settings.session.folder / "image-samples.png")
     return weights
 
 
 def _train_image(settings: ImageTraining) -> None:
     session = settings.session
     folder = session.folder / "image"
-    model = read_image_model(session.start) if session.start else ImageDenoiser(settings.network)
+    model = bundle.read_image_model(session.start) if session.start else ImageDenoiser(settings.network)
     trainer = _trainer(model, session)
     generator = _generator(session, folder)
     pool = draw_pictures(settings.instances, settings.views, model.config.resolution, generator, progress=_progress)
@@ -137,7 +131,7 @@ def _train_image(settings: ImageTraining) -> None:
     train(trainer, batches(), folder, _log.info, session.seed)
     if process_rank() == 0:
         weights = session.folder / "image.safetensors"
-        write_image_model(weights, model.config, trainer.average_weights(), trainer.record())
+        bundle.write_image_model(weights, model.config, trainer.average_weights(), trainer.record())
 
 
 def train_volume(settings: VolumeTraining) -> Path:
@@ -154,7 +148,7 @@ def _train_volume(settings: VolumeTraining) -> None:
     generator = _generator(session, folder)
     pool = draw_shapes(settings.instances, generator, progress=_progress)
     if session.start:
-        model, start_code = read_volume_model(session.start)
+        model, start_code = bundle.read_volume_model(session.start)
         code = _code(folder, lambda: start_code)
     else:
         model, code = ShapeDenoiser(settings.network), _code(folder, lambda: fit_code(pool, generator))
@@ -169,11 +163,11 @@ def _train_volume(settings: VolumeTraining) -> None:
     train(trainer, batches(), folder, _log.info, session.seed)
     if process_rank() == 0:
         weights = session.folder / "volume.safetensors"
-        write_volume_model(weights, model.config, trainer.average_weights(), code, trainer.record())
+        bundle.write_volume_model(weights, model.config, trainer.average_weights(), code, trainer.record())
 
 
 def _trainer(model: ImageDenoiser | ShapeDenoiser, session: Session) -> Trainer:
-    seen = int(training_record(session.start)["samples"]) if session.start else 0
+    seen = int(bundle.training_record(session.start)["samples"]) if session.start else 0
     return Trainer(model.requires_grad_(True), model.noise, session.training, torch.device(session.device), seen)
 
 

@@ -5,17 +5,7 @@ Each maker draws one object: parts in any scale, standing on z = 0, front toward
 
 import math
 
-from dreamsplat.world.objects.makers import (
-    BRICK,
-    COAL,
-    CREAM,
-    DARK_WOOD,
-    FACING_FRONT,
-    WINDOW,
-    WOOD,
-    Draw,
-    turned,
-)  # fmt: skip
+from dreamsplat.world.objects.makers import BRICK, COAL, CREAM, DARK_WOOD, FACING_FRONT, WINDOW, WOOD, Draw, turned
 from dreamsplat.world.objects.primitives import Box, Ellipsoid, Torus
 from dreamsplat.world.objects.profiles import CappedCone, Extrusion, Lathe, Outline
 from dreamsplat.world.objects.shapes import Part
