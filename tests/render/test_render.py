@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
 from dreamsplat.method.cameras import orbit
-from dreamsplat.render import BACKENDS, backend_choice, cpu, gsplat, gswarp, render
+from dreamsplat.render import BACKENDS, backend_choice, cpu, gsplat, gswarp, render, selftest
 from dreamsplat.types import Cameras, Gaussians, Rendering
 
 GAUSSIANS = ("means", "scales", "quats", "opacities", "sh")
@@ -225,11 +225,11 @@ def test_cuda_without_either_package_is_rendered_in_tiles_with_one_warning_that_
     fresh_choice: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def missing(name: str) -> str:
-        raise gsplat.PackageNotFoundError(name)
+        raise selftest.PackageNotFoundError(name)
 
     for module in (gsplat, gswarp):
         module.available.cache_clear()
-        monkeypatch.setattr(module, "version", missing)
+        monkeypatch.setattr(selftest, "version", missing)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with caplog.at_level(logging.INFO, logger="dreamsplat.render"):
         choices = {backend_choice(torch.device("cuda")) for _ in range(3)}

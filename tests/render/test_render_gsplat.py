@@ -141,7 +141,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(selftest, "errors", lambda renderer, device: errors(renderer, torch.device("cpu")))
     gsplat.available.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gsplat, "version", lambda name: "1.5.3")
+    monkeypatch.setattr(selftest, "version", lambda name: "1.5.3")
     yield
     gsplat.available.cache_clear()
 
@@ -244,7 +244,7 @@ def test_missing_cuda_and_missing_package_are_told(monkeypatch: pytest.MonkeyPat
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(gsplat, "version", missing)
+    monkeypatch.setattr(selftest, "version", missing)
     assert gsplat.available() == (False, 'gsplat is not installed: pip install "dreamsplat[gsplat]"')
     gsplat.available.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -55,16 +55,8 @@ def check_values(
 def _named(
     gaussians: Gaussians, cameras: Cameras, background: Tensor, screen_offsets: Tensor | None
 ) -> dict[str, Tensor]:
-    named = {
-        "means": gaussians.means,
-        "scales": gaussians.scales,
-        "quats": gaussians.quats,
-        "opacities": gaussians.opacities,
-        "sh": gaussians.sh,
-        "world_to_camera": cameras.world_to_camera,
-        "intrinsics": cameras.intrinsics,
-        "background": background,
-    }
+    named = gaussians.tensors() | {"world_to_camera": cameras.world_to_camera, "intrinsics": cameras.intrinsics}
+    named |= {"background": background}
     return named if screen_offsets is None else named | {"screen_offsets": screen_offsets}
 
 

@@ -19,7 +19,6 @@ Differences from the specification that cannot be changed (from the sources of 1
 
 import functools
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from torch import Tensor
@@ -34,8 +33,6 @@ TILE_PX = 16
 TOLERANCE = 1e-3
 """Largest relative L2 error of images and gradients against the specification in float64 that the above explains. About
 1e-6 is usual; a pixel that crosses 1/255 is 1e-4 of a small image."""
-INSTALL = 'pip install "dreamsplat[gsplat]"'
-"""How to install it."""
 
 
 @functools.cache
@@ -44,24 +41,8 @@ def available() -> tuple[bool, str]:
 
     When first used on a machine, gsplat compiles its kernels, which takes minutes and is reported by gsplat.
     """
-    if not torch.cuda.is_available():
-        return False, "torch finds no CUDA device"
-    try:
-        name = f"gsplat {version('gsplat')}"
-    except PackageNotFoundError:
-        return False, f"gsplat is not installed: {INSTALL}"
-    try:
-        _, error = selftest.worst(selftest.errors(render, torch.device("cuda")))
-    except Exception as problem:  # A broken build may fail in any way; then another backend must render.
-        reason = next((line.strip() for line in str(problem).splitlines() if line.strip()), "no message")
-        compiler = "" if shutil.which("nvcc") else "; it needs nvcc to compile, which is not on the PATH"
-        return (
-            False,
-            f"{name} does not run: {type(problem).__name__}: {reason[:160]}{compiler}; to reinstall: {INSTALL}",
-        )
-    if not error <= TOLERANCE:  # also where it is NaN
-        return False, f"{name} fails the self-test, off by {error:.0e}; to reinstall: {INSTALL}"
-    return True, f"{name}, CUDA"
+    hint = "" if shutil.which("nvcc") else "; it needs nvcc to compile, which is not on the PATH"
+    return selftest.cuda_package("gsplat", render, TOLERANCE, hint)
 
 
 def render(

@@ -13,7 +13,6 @@ Colours come from reference.py. Screen offsets move the centres, and get the gra
 
 import functools
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -26,8 +25,6 @@ from dreamsplat.types import Cameras, Gaussians, Rendering
 
 TOLERANCE = 2e-2
 """Largest relative L2 error of images and gradients against the specification that the footprint explains."""
-INSTALL = 'pip install "dreamsplat[gswarp]"'
-"""How to install it."""
 _NEAR, _FAR = 0.01, 1000.0  # Of the projection matrix; only its first two rows decide anything.
 
 
@@ -37,20 +34,7 @@ def available() -> tuple[bool, str]:
 
     Its kernels are translated when first used on a machine, which takes a minute and no compiler.
     """
-    if not torch.cuda.is_available():
-        return False, "torch finds no CUDA device"
-    try:
-        name = f"gswarp {version('gswarp')}"
-    except PackageNotFoundError:
-        return False, f"gswarp is not installed: {INSTALL}"
-    try:
-        _, error = selftest.worst(selftest.errors(render, torch.device("cuda")))
-    except Exception as problem:  # It may fail in any way; then another backend must render.
-        reason = next((line.strip() for line in str(problem).splitlines() if line.strip()), "no message")
-        return False, f"{name} does not run: {type(problem).__name__}: {reason[:160]}"
-    if not error <= TOLERANCE:  # also where it is NaN
-        return False, f"{name} fails the self-test, off by {error:.0e}"
-    return True, f"{name}, CUDA"
+    return selftest.cuda_package("gswarp", render, TOLERANCE)
 
 
 def render(

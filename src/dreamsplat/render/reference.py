@@ -9,6 +9,7 @@ by processing the image in tiles, each with the Gaussians whose ellipses may tou
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
 
@@ -66,6 +67,10 @@ class Splats:
         """The Splats of some rows: a mask [M], or indices in the order wanted."""
         return Splats(*(getattr(self, f.name)[rows] for f in dataclasses.fields(self)))
 
+    def radii_of_all(self, count: int) -> Tensor:
+        """The radii [N], px, of all N = `count` Gaussians; 0 for those that are not seen."""
+        return self.radii_px.new_zeros(count).index_copy(0, self.index, self.radii_px)
+
 
 def available() -> tuple[bool, str]:
     """Whether this backend can run, and why: always, since it only needs torch."""
@@ -82,15 +87,20 @@ def render(
     check_values(gaussians, cameras, background, screen_offsets)
     images: list[Tensor] = []
     radii: list[Tensor] = []
-    for c in range(len(cameras)):
-        offsets = torch.zeros_like(gaussians.means[:, :2]) if screen_offsets is None else screen_offsets[c]
-        splats = project(
-            gaussians, cameras.world_to_camera[c], cameras.intrinsics[c], cameras.width, cameras.height, offsets
-        )
-        images.append(composite(sort(splats), background[c], cameras.width, cameras.height))
-        radii.append(splats.radii_px.new_zeros(len(gaussians)).index_copy(0, splats.index, splats.radii_px))
+    for c, splats in enumerate(seen_by_each(gaussians, cameras, screen_offsets)):
+        images.append(composite(splats, background[c], cameras.width, cameras.height))
+        radii.append(splats.radii_of_all(len(gaussians)))
     rgb, alpha, depth = torch.stack(images).split([3, 1, 1], dim=-1)
     return Rendering(rgb=rgb, alpha=alpha[..., 0], depth=depth[..., 0], radii_px=torch.stack(radii))
+
+
+def seen_by_each(gaussians: Gaussians, cameras: Cameras, screen_offsets: Tensor | None) -> Iterator[Splats]:
+    """What each camera sees, front to back: stages 1 and 2 of `render`, whose arguments these are."""
+    nowhere = torch.zeros_like(gaussians.means[:, :2])
+    for c in range(len(cameras)):
+        offsets_px = nowhere if screen_offsets is None else screen_offsets[c]
+        pose, intrinsics = cameras.world_to_camera[c], cameras.intrinsics[c]
+        yield sort(project(gaussians, pose, intrinsics, cameras.width, cameras.height, offsets_px))
 
 
 def project(

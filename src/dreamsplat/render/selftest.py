@@ -1,6 +1,7 @@
 """A small scene that shows whether a renderer works on this machine: images and gradients against the specification."""
 
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from math import inf, isnan
 
 import torch
@@ -67,6 +68,33 @@ def errors(renderer: Renderer, device: torch.device) -> dict[str, float]:
 def worst(found: dict[str, float]) -> tuple[str, float]:
     """The largest of some errors and what it was found in; NaN is larger than any number."""
     return max(found.items(), key=lambda item: inf if isnan(item[1]) else item[1])
+
+
+def cuda_package(package: str, renderer: Renderer, tolerance: float, hint: str = "") -> tuple[bool, str]:
+    """Whether a renderer of an optional package passes the self-test on this machine's CUDA device, or why not.
+
+    Args:
+        package: its name, and that of the extra that installs it.
+        renderer: what it renders with.
+        tolerance: the largest of `errors` that it may have.
+        hint: what to add where it does not run.
+    """
+    if not torch.cuda.is_available():
+        return False, "torch finds no CUDA device"
+    install = f'pip install "dreamsplat[{package}]"'
+    try:
+        name = f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return False, f"{package} is not installed: {install}"
+    try:
+        _, error = worst(errors(renderer, torch.device("cuda")))
+    except Exception as problem:  # A broken build may fail in any way; then another backend must render.
+        reason = next((line.strip() for line in str(problem).splitlines() if line.strip()), "no message")
+        what = f"{type(problem).__name__}: {reason[:160]}{hint}"
+        return False, f"{name} does not run: {what}; to reinstall: {install}"
+    if not error <= tolerance:  # also where it is NaN
+        return False, f"{name} fails the self-test, off by {error:.0e}; to reinstall: {install}"
+    return True, f"{name}, CUDA"
 
 
 def _images_and_gradients(renderer: Renderer, gaussians: Gaussians, cameras: Cameras) -> dict[str, Tensor]:

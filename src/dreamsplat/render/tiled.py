@@ -59,24 +59,14 @@ def render(
     """
     check_values(gaussians, cameras, background, screen_offsets)
     with torch.autocast(gaussians.means.device.type, enabled=False):
-        views = [
-            reference.sort(
-                reference.project(
-                    gaussians, cameras.world_to_camera[c], cameras.intrinsics[c], cameras.width, cameras.height,
-                    torch.zeros_like(gaussians.means[:, :2]) if screen_offsets is None else screen_offsets[c],
-                )
-            )
-            for c in range(len(cameras))
-        ]  # fmt: skip
+        views = [*reference.seen_by_each(gaussians, cameras, screen_offsets)]
         blended = _composite(views, cameras.width, cameras.height)  # [C, H, W, 5]
         colour, depth, remaining = blended.split([3, 1, 1], dim=-1)
         return Rendering(
             rgb=colour + remaining * background[:, None, None, :],
             alpha=1 - remaining[..., 0],
             depth=depth[..., 0],
-            radii_px=torch.stack(
-                [v.radii_px.new_zeros(len(gaussians)).index_copy(0, v.index, v.radii_px) for v in views]
-            ),
+            radii_px=torch.stack([view.radii_of_all(len(gaussians)) for view in views]),
         )
 
 
