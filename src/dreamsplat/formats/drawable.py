@@ -34,14 +34,8 @@ def drawable(path: Path, gaussians: Gaussians, strict: bool = False) -> Gaussian
         FileProblem: if anything would be dropped and `strict`, or little would be left.
     """
     lengths = gaussians.quats.double().norm(dim=1)
-    bad = {
-        "centre": _not_finite(gaussians.means),
-        "scale": _not_finite(gaussians.scales),
-        "rotation": _not_finite(gaussians.quats),
-        "opacity": _not_finite(gaussians.opacities),
-        "colour": _not_finite(gaussians.sh),
-    }
-    reasons = {f"NaN or infinite {name}": rows_of for name, rows_of in bad.items()}
+    words = zip(("centre", "scale", "rotation", "opacity", "colour"), gaussians.tensors().values(), strict=True)
+    reasons = {f"NaN or infinite {word}": _not_finite(values) for word, values in words}
     reasons |= {"scale below 0": (gaussians.scales < 0).any(dim=1), "rotation 0 0 0 0": lengths == 0}
     kept = _kept(path, "Gaussians", gaussians, reasons, strict)
     quats = kept.quats / kept.quats.double().norm(dim=1, keepdim=True)

@@ -42,27 +42,21 @@ def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> N
         body += array.tobytes()
     whole = {**document, "accessors": accessors, "bufferViews": views, "buffers": [{"byteLength": len(body)}]}
     text = json.dumps(whole, separators=(",", ":"), allow_nan=False).encode()
-    text += b" " * (-len(text) % 4)
-    total = 12 + 8 + len(text) + 8 + len(body)
+    with replacing(path) as temporary:
+        temporary.write_bytes(container(path, text, body))
+
+
+def container(path: Path, text: bytes, numbers: bytes | bytearray) -> bytes:
+    """A .glb of a JSON text and of numbers, a multiple of 4 bytes, if there are any.
+
+    Raises:
+        FileProblem: naming the path, if it would be 4 GiB or larger.
+    """
+    chunks = [(JSON_CHUNK, text + b" " * (-len(text) % 4))] + ([(BINARY_CHUNK, numbers)] if numbers else [])
+    total = 12 + sum(8 + len(content) for _, content in chunks)
     if total > SIZE_LIMIT:
         raise FileProblem(
             f"{path}: {total} bytes, but a .glb holds less than 4 GiB.", advice="Save it as .ply, or in parts."
         )
-    header = struct.pack("<4sII", MAGIC, 2, total)
-    with replacing(path) as temporary:
-        temporary.write_bytes(
-            b"".join(
-                [
-                    header,
-                    struct.pack("<I4s", len(text), JSON_CHUNK),
-                    text,
-                    struct.pack("<I4s", len(body), BINARY_CHUNK),
-                    body,
-                ]
-            )
-        )
-
-
-def _chunk(size: int, kind: bytes) -> bytes:
-    """What a chunk begins with."""
-    return struct.pack("<I4s", size, kind)
+    parts = [part for kind, content in chunks for part in (struct.pack("<I4s", len(content), kind), content)]
+    return b"".join([struct.pack("<4sII", MAGIC, 2, total), *parts])

@@ -68,9 +68,8 @@ def in_float32(path: Path, gaussians: Gaussians) -> Gaussians:
 def _kind(path: Path) -> Kind:
     """What a file holds: Gaussians or points, or it is refused."""
     named = ending_of(path)
-    if named is not None and named not in _MARKED and not os.path.isdir(path):
-        return Kind("gaussians", named, FORMATS[named].name)
-    kind = kind_of(path)
+    is_marked = named is None or named in _MARKED or os.path.isdir(path)
+    kind = kind_of(path) if is_marked else None
     if kind is None and named is not None:  # Its reader says what is missing.
         return Kind("gaussians", named, FORMATS[named].name)
     if kind is None:

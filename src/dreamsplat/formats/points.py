@@ -13,7 +13,7 @@ from dreamsplat.formats.ply_header import singles
 from dreamsplat.types import PointCloud
 
 GREY = 0.5
-"""Display colour where a file has none."""
+"""Display colour, in every channel, where a file has none; so start the paper's avatars."""
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ Khronos, glTF 2.0 specification, and the extensions named below.
 import copy
 import json
 import logging
-import struct
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from dreamsplat.files.atomic import refuse
 from dreamsplat.files.checked_json import shown
-from dreamsplat.formats import gltf
+from dreamsplat.formats import gltf, gltf_writer
 
 _HARMLESS = (
     "KHR_mesh_quantization", "KHR_materials_", "KHR_lights_punctual", "KHR_texture_transform", "EXT_texture_webp",
@@ -62,7 +61,7 @@ def plain(path: Path, content: bytes, document: dict[str, Any]) -> tuple[bytes, 
     arrays = {} if glb is None else {index: glb.accessor(index, size) for index, size in integers.items()}
     if not arrays and changed == document:
         return content, document
-    return _written(content, changed, arrays), changed
+    return _written(path, content, changed, arrays), changed
 
 
 def _check_version(path: Path, document: dict[str, Any]) -> None:
@@ -131,11 +130,11 @@ def _normalised(document: dict[str, Any]) -> dict[int, int]:
     return found
 
 
-def _written(content: bytes, document: dict[str, Any], arrays: dict[int, NDArray[np.float32]]) -> bytes:
+def _written(path: Path, content: bytes, document: dict[str, Any], arrays: dict[int, NDArray[np.float32]]) -> bytes:
     """The file with another document, in which some accessors are arrays of their own, in a buffer of their own."""
     body = b"".join(array.astype("<f4").tobytes() for array in arrays.values())
     is_binary = content.startswith(gltf.MAGIC)
-    numbers = bytes(gltf.chunks_of(Path(), content)[1]) if is_binary else b""
+    numbers = bytes(gltf.chunks_of(path, content)[1]) if is_binary else b""
     numbers += bytes(-len(numbers) % 4)
     start, buffer = (len(numbers), 0) if is_binary else (0, len(document.get("buffers", [])))
     views = document.setdefault("bufferViews", [])
@@ -152,10 +151,4 @@ def _written(content: bytes, document: dict[str, Any], arrays: dict[int, NDArray
         uri = "data:application/octet-stream;base64," + b64encode(body).decode()
         document["buffers"].append({"byteLength": len(body), "uri": uri})
     text = json.dumps(document).encode()
-    if not is_binary:
-        return text
-    text += b" " * (-len(text) % 4)
-    numbers += body
-    parts = [struct.pack("<I4s", len(text), gltf.JSON_CHUNK), text]
-    parts += [struct.pack("<I4s", len(numbers), gltf.BINARY_CHUNK), numbers] if numbers else []
-    return struct.pack("<4sII", gltf.MAGIC, 2, 12 + sum(map(len, parts))) + b"".join(parts)
+    return gltf_writer.container(path, text, numbers + body) if is_binary else text

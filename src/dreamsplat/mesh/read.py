@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from dreamsplat.errors import FileProblem, MissingDependency
 from dreamsplat.files.atomic import read_bytes
+from dreamsplat.formats.points import GREY
 from dreamsplat.maths.srgb import linear_to_srgb
 from dreamsplat.mesh.gltf_plain import plain
 from dreamsplat.mesh.limits import check_parts, gltf_document
 from dreamsplat.mesh.pictures import Neighbours, Textures
-from dreamsplat.mesh.sample import GREY, Patch, Surface
+from dreamsplat.mesh.sample import Patch, Surface
 from dreamsplat.types import PointCloud
 
 if TYPE_CHECKING:

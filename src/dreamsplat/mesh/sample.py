@@ -12,10 +12,8 @@ from torch import Tensor
 
 from dreamsplat.files.atomic import refuse
 from dreamsplat.formats.any_ply import Column
+from dreamsplat.formats.points import GREY
 from dreamsplat.types import PointCloud, check_shapes
-
-GREY = 0.5
-"""Every channel of points without a colour; so start the paper's avatars."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,6 @@ class Patch:
     """[h, w, 3] uint8 display colours, first row on top."""
 
     def __post_init__(self) -> None:
-        """Check shapes."""
         check_shapes(corners=(self.corners, "F 3 3"), rgb=(self.rgb, "F 3 3"))
         assert (self.uv is None) == (self.texture is None), "texture and texture coordinates need each other"
 

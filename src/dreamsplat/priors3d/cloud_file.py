@@ -18,9 +18,9 @@ from dreamsplat.formats.any_ply import Ply
 from dreamsplat.formats.drawable import drawable_points
 from dreamsplat.formats.ply_colours import colour_names, display_colours
 from dreamsplat.formats.ply_header import singles
-from dreamsplat.formats.points import read_points
+from dreamsplat.formats.points import GREY, read_points
 from dreamsplat.mesh.read import read_mesh
-from dreamsplat.mesh.sample import GREY, Surface, polygon_patch, sample_surface, triangle_areas
+from dreamsplat.mesh.sample import Surface, polygon_patch, sample_surface, triangle_areas
 from dreamsplat.priors3d.base import AbstractCloudPrior
 from dreamsplat.priors3d.from_file import UP, FromFile, start_kind
 from dreamsplat.types import PointCloud
