@@ -9,14 +9,15 @@ from pathlib import Path
 from dreamsplat.hub.names import path_of
 from dreamsplat.hub.variants import weights_files
 
-_SHA256 = re.compile("[0-9a-f]{64}")
+SHA256 = re.compile("[0-9a-f]{64}")
+"""One in hexadecimal."""
 
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal; computed again only if its size or time of change is another."""
     file = path.resolve()
     # A large file in the hub's cache is a link to its content, which is named for its SHA-256.
-    if _SHA256.fullmatch(file.name):
+    if SHA256.fullmatch(file.name):
         return file.name
     status = file.stat()
     return _sha256(file, status.st_size, status.st_mtime_ns)
@@ -34,12 +35,9 @@ def file_sources(*paths: Path) -> dict[str, str]:
 
 
 def model_sources(model: str, folder: Path, files: Sequence[str]) -> dict[str, str]:
-    """Sources of a checkpoint, for `AbstractImagePriorSpec.sources`.
+    """Sources of a checkpoint whose `files` were read from `folder`, for `AbstractImagePriorSpec.sources`.
 
-    Args:
-        model: A folder, or a hub id "owner/name", whose commit says which of its small files were read.
-        folder: Where it is, as `local_folder` returns it.
-        files: The glob patterns of what was read.
+    Of a hub id, the commit says which small files were read.
     """
     found = {path for pattern in files for path in folder.glob(pattern)}
     read = {path for parent in {path.parent for path in found} for path in weights_files(parent)}

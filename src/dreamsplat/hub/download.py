@@ -5,27 +5,19 @@ Here a file grows under a name of its own, and becomes the cache's once it has t
 """
 
 import glob
-import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.hub.cache import cache_folder
+from dreamsplat.hub.digests import SHA256, file_sha256
 from dreamsplat.hub.explain import explained
 from dreamsplat.hub.optional import require
 
-_SHA256 = re.compile("[0-9a-f]{64}")
-
 
 def fetch_files(model: str, revision: str | None, files: Sequence[Any]) -> Path:
-    """The folder of a repository in the hub's cache, with these files in it.
-
-    Args:
-        model: The hub id.
-        revision: Branch, tag or commit; None takes "main".
-        files: `DryRunFileInfo`s of huggingface_hub.
+    """The folder of a repository in the hub's cache, with these files (`DryRunFileInfo`s of huggingface_hub) in it.
 
     Raises:
         FileProblem: if one cannot be fetched, or came damaged.
@@ -62,9 +54,8 @@ def _fetch(hub: Any, model: str, file: Any) -> None:
                 expected_size=about.size,
                 displayed_filename=file.filename,
             )
-        if _SHA256.fullmatch(about.etag):
-            with partial.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if SHA256.fullmatch(about.etag):
+            digest = file_sha256(partial)
             if digest != about.etag:
                 partial.unlink()
                 raise FileProblem(

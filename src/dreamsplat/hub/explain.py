@@ -14,10 +14,7 @@ from dreamsplat.hub.weights_file import EMBEDDING, LORA, read_header, why_not_a_
 def explained(model: str, revision: str | None = None, files: Sequence[str] = ()) -> Iterator[None]:
     """Turn what `from_pretrained` and downloads raise into one line: the model, the reason, what to do.
 
-    Args:
-        model: A folder, or a hub id "owner/name".
-        revision: Branch, tag or commit of the hub id.
-        files: Glob patterns of what is read, named as missing if the model is not in the cache.
+    The files are what is read; they are named as missing if the model is not in the cache.
 
     Raises:
         FileProblem: instead of every OSError, wrong shape, broken file and unknown repository.
@@ -35,14 +32,7 @@ def explained(model: str, revision: str | None = None, files: Sequence[str] = ()
 
 
 def why_missing(model: str, revision: str | None, folder: Path, missing: Sequence[str]) -> str:
-    """The message about files that a folder, or a hub id's folder in the cache, lacks.
-
-    Args:
-        model: A folder, or a hub id "owner/name".
-        revision: Branch, tag or commit of the hub id.
-        folder: Where the files should be.
-        missing: Glob patterns that match nothing there.
-    """
+    """The message about patterns that match nothing in a model's folder: its own, or that of the cache."""
     named = _named(model, revision)
     if reason := _another_thing(folder):
         return f"{named}: {reason}"
@@ -58,14 +48,7 @@ def why_missing(model: str, revision: str | None, folder: Path, missing: Sequenc
 
 
 def why_not_listed(model: str, revision: str | None, missing: Sequence[str], files: Sequence[str]) -> str:
-    """The message about files that a repository of the hub lacks.
-
-    Args:
-        model: The hub id.
-        revision: Branch, tag or commit.
-        missing: Glob patterns that match none of its files.
-        files: Names of all its files.
-    """
+    """The message about patterns that match none of the files, given by name, of a repository of the hub."""
     return f"{_named(model, revision)}: {_another_repository(model, files) or _incomplete(missing)}"
 
 

@@ -45,12 +45,7 @@ def local_folder(
 ) -> Path:
     """The folder of a model: itself, or its place in the hub's cache, where what is missing is fetched.
 
-    Args:
-        model: A folder, or a hub id "owner/name".
-        revision: See `Wanted`, as for the others.
-        files: Must all be there.
-        optional: May be there.
-        half: Whether half precision is preferred when weights are fetched.
+    The arguments are those of `Wanted`.
 
     Raises:
         FileProblem: if files are missing and cannot be fetched, or the model is a file.

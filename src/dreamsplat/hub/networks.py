@@ -16,21 +16,13 @@ if TYPE_CHECKING:
 
 def read_network(
     kind: Any,  # a model class of diffusers or transformers
-    model: str,
-    folder: Path,
+    model: str,  # for messages
+    folder: Path,  # the network's own
     dtype: torch.dtype,
     device: torch.device,
     unused: Iterable[str] = (),
 ) -> Any:
-    """A frozen network of a checkpoint, on a device.
-
-    Args:
-        kind: Its class.
-        model: The checkpoint's name, for messages.
-        folder: The network's own folder.
-        dtype: Of its weights.
-        device: Where it goes.
-        unused: Tensors that may be missing, because nothing uses them.
+    """A frozen network of a checkpoint, on a device; `unused` tensors may be missing, because nothing uses them.
 
     Raises:
         FileProblem: if its weights are missing, broken or do not fit its config.
@@ -38,13 +30,9 @@ def read_network(
     variant = next((variant_of(path.name) for path in weights_files(folder)), None)
     with explained(model):
         network, report = kind.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            use_safetensors=True,
-            variant=variant or None,
-            output_loading_info=True,
-            local_files_only=True,
-        )
+            str(folder), dtype=dtype, variant=variant or None,
+            use_safetensors=True, output_loading_info=True, local_files_only=True,
+        )  # fmt: skip
     missing = sorted(set(report["missing_keys"]) - set(unused))
     if missing:  # which the libraries fill with random numbers
         raise FileProblem(
