@@ -1,14 +1,12 @@
 """What in a set of Gaussians is not part of the object: masks for `rows`, and where the object stands."""
 
-import math
-
 import numpy as np
 import torch
 from scipy.ndimage import label
 from torch import Tensor
 
 from dreamsplat.assets.gaussians import FAINT, moved, rows
-from dreamsplat.assets.pruning import visibility
+from dreamsplat.assets.pruning import quantile, visibility
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.neighbours import nearest_neighbours
 from dreamsplat.maths.rotations import covariances
@@ -66,7 +64,7 @@ def is_oversized(gaussians: Gaussians, share: float = 0.2) -> Tensor:
     if len(gaussians) == 0:
         return torch.zeros_like(gaussians.opacities, dtype=torch.bool)
     centre = gaussians.means.median(dim=0).values
-    radius = _quantile((gaussians.means - centre).norm(dim=1), _USUAL)
+    radius = quantile((gaussians.means - centre).norm(dim=1), _USUAL)
     return gaussians.scales.amax(dim=1) > share * radius
 
 
@@ -95,12 +93,8 @@ def _clumps(solid: Gaussians) -> Tensor:
     nearest = nearest_neighbours(solid.means, solid.means, 2)[0][:, 1]
     low, high = places.min(axis=0), places.max(axis=0)
     smallest = max(float((high - low).max()) / _MOST_CELLS, np.finfo(float).tiny)
-    cells = np.floor((places - low) / max(_REACH * float(_quantile(nearest, _USUAL)), smallest)).astype(int)
+    cells = np.floor((places - low) / max(_REACH * float(quantile(nearest, _USUAL)), smallest)).astype(int)
     filled = np.zeros(cells.max(axis=0) + 1, dtype=bool)
     filled[tuple(cells.T)] = True
     numbered = np.asarray(label(filled, structure=np.ones((3, 3, 3)))[0])  # type: ignore[index]
     return torch.from_numpy(numbered[tuple(cells.T)].astype(np.int64) - 1)
-
-
-def _quantile(values: Tensor, share: float) -> Tensor:
-    return values.sort().values[math.ceil(share * len(values)) - 1]

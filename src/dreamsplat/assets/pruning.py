@@ -94,13 +94,13 @@ def ball_around(gaussians: Gaussians) -> tuple[Tensor, float]:
     if len(gaussians) == 0:
         raise InvalidInput("there are no Gaussians, expected at least one.")
     means, scales = gaussians.means.detach().double(), gaussians.scales.detach().double()
-    ends = torch.stack([_quantile(means, 1 - _INSIDE), _quantile(means, _INSIDE)])  # [2, 3]
+    ends = torch.stack([quantile(means, 1 - _INSIDE), quantile(means, _INSIDE)])  # [2, 3]
     centre = ends.mean(dim=0)
     reach = (means - centre).norm(dim=-1) + 2 * scales.amax(dim=-1)
-    return centre, float(_quantile(reach, _INSIDE))
+    return centre, float(quantile(reach, _INSIDE))
 
 
-def _quantile(
+def quantile(
     values: Tensor,  # [N, ...]
     share: float,
 ) -> Tensor:
