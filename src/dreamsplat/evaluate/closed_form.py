@@ -37,7 +37,6 @@ class GaussianDenoiser(AbstractImagePrior):
     """Conditions are the means mu [C, 1, 1, 1] themselves."""
 
     def __init__(self, spec: GaussianPrior) -> None:
-        """Count calls from 0."""
         self.spec = spec
         self.resolution = spec.resolution
         self.calls = 0
@@ -65,7 +64,6 @@ class LearnedMean(AbstractSecondNetwork):
     """The distribution of the renderings as a Gaussian of known spread, whose mean follows them."""
 
     def __init__(self, spread: float) -> None:
-        """Begin at a mean of 0."""
         self.spread, self.mean = spread, torch.zeros(())
 
     def denoise(self, z_noisy: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:

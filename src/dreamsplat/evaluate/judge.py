@@ -63,7 +63,6 @@ class Judge(nn.Module):
     """The classifier: six convolutions, 0.3 M parameters, one linear layer for all three questions."""
 
     def __init__(self) -> None:
-        """Create it untrained."""
         super().__init__()
         a, b, c, d = _WIDTHS
         self.body = nn.Sequential(

@@ -24,7 +24,6 @@ class SurfaceSettings:
     dropped."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         check_range("resolution", self.resolution, 16, 512)
         check_range("level", self.level, 0, inf, above=True)
         check_range("gap", self.gap, 0, 8)
@@ -45,7 +44,6 @@ class BakeSettings:
     fewer cameras, so details stay sharp."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         check_range("views", self.views, 1, 1000)
         check_range("size", self.size, 16, 8192)
         check_range("sharpness", self.sharpness, 0, inf)

@@ -21,7 +21,6 @@ class Mesh:
     """[V, 3] display colours, in [0, 1]."""
 
     def __post_init__(self) -> None:
-        """Check shapes."""
         check_shapes(vertices=(self.vertices, "V 3"), faces=(self.faces, "F 3"), rgb=(self.rgb, "V 3"))
 
     def __len__(self) -> int:

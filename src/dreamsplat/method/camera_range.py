@@ -26,7 +26,6 @@ class CameraRange:
     """Draw azimuths in pairs that face each other, so that a step sees the object from both sides."""
 
     def __post_init__(self) -> None:
-        """Check that each range is in order and within what a camera can do."""
         limits = {"elevation_deg": (-90.0, 90.0), "distance": (1e-6, 1e6), "fov_y_deg": (1e-3, 179.0)}
         for name, (least, most) in limits.items():
             low, high = getattr(self, name)

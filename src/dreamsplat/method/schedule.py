@@ -35,7 +35,6 @@ class Times(AbstractTimes):
     """The last step with early times."""
 
     def __post_init__(self) -> None:
-        """Check that the ranges are in order."""
         for name in ("early", "late"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
@@ -63,7 +62,6 @@ class AnnealedTimes(AbstractTimes):
     """How it falls: evenly, or fast at first (HiFA, Zhu & Zhuang 2023, eq. 9)."""
 
     def __post_init__(self) -> None:
-        """Check that the times are in order."""
         if not 0 < self.least <= self.last <= self.first <= 1:
             raise InvalidInput(
                 f"least {self.least}, last {self.last}, first {self.first}, expected 0 < least <= last <= first <= 1.",
@@ -94,7 +92,6 @@ class GradientClip:
     """Steps over which the limit grows."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_range("clip.first", self.first, 0, inf, above=True)
         check_range("clip.last", self.last, 0, inf, above=True)
         check_range("clip.steps", self.steps, 1, inf)

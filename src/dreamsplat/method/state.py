@@ -38,7 +38,6 @@ class Optimisation:
     """The newest snapshot, taken or restored."""
 
     def __init__(self, config: DreamConfig, device: torch.device, learned: LossState) -> None:
-        """Before the lift."""
         self.config, self.device, self.learned = config, device, learned
         self.generator = torch.Generator().manual_seed(config.seed)
         self.step, self.views = 0, config.views

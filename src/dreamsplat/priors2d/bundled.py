@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.hub.digests import file_sources
 from dreamsplat.maths.ranges import check_choice
-from dreamsplat.priors2d.base import AbstractImagePriorSpec
+from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec
 from dreamsplat.world.camera_range import WORLD_FOV_Y_DEG
 from dreamsplat.world.header import IMAGE_WEIGHTS, read_sizes
 from dreamsplat.world.language.captions import parse_caption
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import torch
 
     from dreamsplat.config import DreamConfig
-    from dreamsplat.priors2d.base import AbstractImagePrior
 
 ViewConditioning = Literal["camera", "words", "both"]
 """How the view reaches the network: as an exact camera, as the paper's view word in the prompt, or both."""
@@ -35,7 +34,6 @@ class BundledImagePrior(AbstractImagePriorSpec):
     """A weights file of `dreamsplat train-world image`; None takes the one in the package."""
 
     def __post_init__(self) -> None:
-        """Check the choice."""
         check_choice("prior2d.view", self.view, ViewConditioning)
 
     def check(self, config: DreamConfig) -> None:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dreamsplat.maths.ranges import check_range
-from dreamsplat.priors2d.base import AbstractImagePriorSpec
+from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec
 from dreamsplat.priors2d.bundled import check_render_size, check_world_run
 
 if TYPE_CHECKING:
     import torch
 
     from dreamsplat.config import DreamConfig
-    from dreamsplat.priors2d.base import AbstractImagePrior
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,6 @@ class PerfectTeacher(AbstractImagePriorSpec):
     """Seed of its objects."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_range("prior2d.instances", self.instances, 1, 10_000)
         check_range("prior2d.resolution", self.resolution, 1, 8192)
         check_range("prior2d.seed", self.seed, 0, 2**63 - 1)

@@ -24,7 +24,6 @@ class Perfect(AbstractImagePrior):
     """The teacher of all captions; it draws the objects of a caption when it is first asked about it."""
 
     def __init__(self, spec: PerfectTeacher) -> None:
-        """Draw nothing yet."""
         self.spec = spec
         self._objects: dict[Caption, list[Gaussians]] = {}
 

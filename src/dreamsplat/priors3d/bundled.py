@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dreamsplat.errors import FileProblem
 from dreamsplat.hub.digests import file_sources
 from dreamsplat.maths.ranges import check_range
-from dreamsplat.priors3d.base import AbstractCloudPriorSpec
+from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
 from dreamsplat.world.header import VOLUME_WEIGHTS, read_sizes
 from dreamsplat.world.language.captions import parse_caption
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
 
     from dreamsplat.config import DreamConfig
-    from dreamsplat.priors3d.base import AbstractCloudPrior
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,6 @@ class BundledCloudPrior(AbstractCloudPriorSpec):
     """A weights file of `dreamsplat train-world volume`; None takes the one in the package."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_range("prior3d.points", self.points, 1, 10**7)
         check_range("prior3d.guidance_scale", self.guidance_scale, 0, inf)
         check_range("prior3d.sampling_steps", self.sampling_steps, 1, 1000)

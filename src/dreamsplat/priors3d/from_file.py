@@ -16,13 +16,12 @@ from dreamsplat.files.atomic import read_start
 from dreamsplat.files.kinds import Kind, kind_of
 from dreamsplat.hub.digests import file_sources
 from dreamsplat.maths.ranges import check_choice, check_range
-from dreamsplat.priors3d.base import AbstractCloudPriorSpec
+from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
 
 if TYPE_CHECKING:
     import torch
 
     from dreamsplat.config import DreamConfig
-    from dreamsplat.priors3d.base import AbstractCloudPrior
 
 UP: dict[str, Literal["y", "z"]] = {".glb": "y", ".gltf": "y", ".obj": "y"}
 """Kinds of files in which y points up, by the standard (glTF) or by custom; in others it is z."""

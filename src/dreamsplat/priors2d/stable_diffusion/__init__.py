@@ -13,24 +13,14 @@ from dreamsplat.hub.fetch import Wanted, check_available, first_available
 from dreamsplat.hub.names import NAMES_A_MODEL
 from dreamsplat.hub.optional import check_installed, require
 from dreamsplat.maths.ranges import check_choice, check_range
-from dreamsplat.priors2d.base import AbstractImagePriorSpec, Cost
-from dreamsplat.priors2d.stable_diffusion.checkpoint import (
-    FILES,
-    MODELS,
-    TINY_FILES,
-    check_checkpoint,
-    checkpoint_sources,
-    find_checkpoint,
-    tiny_sources,
-    wanted_checkpoint,
-)
+from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec, Cost
+from dreamsplat.priors2d.stable_diffusion import checkpoint
 from dreamsplat.priors2d.stable_diffusion.cost import cost_of_run, unet_size
 
 if TYPE_CHECKING:
     import torch
 
     from dreamsplat.config import DreamConfig
-    from dreamsplat.priors2d.base import AbstractImagePrior
 
 _PACKAGES = ("diffusers", "transformers")
 MEMORY_GB = (8, 12, 16, 24)
@@ -71,7 +61,6 @@ class StableDiffusion(AbstractImagePriorSpec):
     """Compile the UNet with torch.compile: the first step takes a minute, the others are faster."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         check_range("prior2d.tiny_until", self.tiny_until, 0, 1)
         if self.resolution is not None:
             check_range("prior2d.resolution", self.resolution, 8, 8192)
@@ -81,11 +70,11 @@ class StableDiffusion(AbstractImagePriorSpec):
     def check(self, config: DreamConfig) -> None:
         """See `AbstractImagePriorSpec.check`."""
         if self.model is not None:
-            check_checkpoint(self.model, self.revision, self.config, self._prediction)
+            checkpoint.check_checkpoint(self.model, self.revision, self.config, self._prediction)
         elif is_offline():
-            first_available(MODELS, self.revision, FILES)
+            first_available(checkpoint.MODELS, self.revision, checkpoint.FILES)
         if self.tiny_autoencoder is not None:
-            check_available(self.tiny_autoencoder, None, TINY_FILES)
+            check_available(self.tiny_autoencoder, None, checkpoint.TINY_FILES)
         for package in _PACKAGES:
             check_installed(package, "diffusion")
 
@@ -135,19 +124,20 @@ class StableDiffusion(AbstractImagePriorSpec):
         from dreamsplat.priors2d.stable_diffusion.model import LatentDiffusion
 
         half = self.dtype == "fp16" or (self.dtype == "auto" and device.type == "cuda")
-        checkpoint = find_checkpoint(self.model, self.revision, self.config, self._prediction, half)
-        return LatentDiffusion(self, checkpoint, device)
+        found = checkpoint.find_checkpoint(self.model, self.revision, self.config, self._prediction, half)
+        return LatentDiffusion(self, found, device)
 
     def sources(self) -> dict[str, str]:
         """See `AbstractImagePriorSpec.sources`."""
-        sources = checkpoint_sources(self.model, self.revision, self.config)
-        return sources if self.tiny_autoencoder is None else sources | tiny_sources(self.tiny_autoencoder)
+        sources = checkpoint.checkpoint_sources(self.model, self.revision, self.config)
+        return sources if self.tiny_autoencoder is None else sources | checkpoint.tiny_sources(self.tiny_autoencoder)
 
     def checkpoints(self) -> tuple[Wanted, ...]:
         """See `AbstractImagePriorSpec.checkpoints`; in half precision, as a GPU reads it, unless another is set."""
         half = self.dtype in ("auto", "fp16")
-        tiny = () if self.tiny_autoencoder is None else (Wanted((self.tiny_autoencoder,), None, TINY_FILES, half=half),)
-        return (*wanted_checkpoint(self.model, self.revision, self.config, half), *tiny)
+        wanted = checkpoint.wanted_checkpoint(self.model, self.revision, self.config, half)
+        tiny = self.tiny_autoencoder
+        return wanted if tiny is None else (*wanted, Wanted((tiny,), None, checkpoint.TINY_FILES, half=half))
 
     @property
     def _prediction(self) -> Literal["epsilon", "v_prediction"] | None:

@@ -28,13 +28,7 @@ class LoraNetwork(AbstractSecondNetwork):
     """A LoRA on the attention of a frozen UNet, trained by denoising score matching."""
 
     def __init__(self, network: LatentNetwork, rank: int, learning_rate: float) -> None:
-        """Add the LoRA to the network's UNet; it starts as no change. One of an earlier run is dropped.
-
-        Args:
-            network: The frozen model; without the LoRA, its answers stay what they are.
-            rank: Of the LoRA.
-            learning_rate: Of AdamW.
-        """
+        """Add the LoRA to the frozen network's UNet; it starts as no change. One of an earlier run is dropped."""
         self.network = network
         self._base = _add_adapter(network.unet, rank)
         self.weights = {n: p for n, p in network.unet.named_parameters() if f".{ADAPTER}." in n}

@@ -15,14 +15,7 @@ from dreamsplat.hub.fetch import Wanted, check_available, first_available, found
 from dreamsplat.hub.names import path_of
 from dreamsplat.hub.networks import read_network
 from dreamsplat.hub.optional import require
-from dreamsplat.priors2d.stable_diffusion.single_file import (
-    CONFIGS,
-    bundled_configs,
-    clip_tokenizer,
-    read_part,
-    read_single_file,
-    scheduler_changes,
-)
+from dreamsplat.priors2d.stable_diffusion import single_file
 
 if TYPE_CHECKING:
     import torch
@@ -82,12 +75,12 @@ class SdModel:
         if self.file is None:
             return read_network(cls, self.model, self.folder / part, dtype, device)
         changes = self.changes if part == "unet" else {}
-        return read_part(cls, self.file, self.folder, part, dtype, device, changes)
+        return single_file.read_part(cls, self.file, self.folder, part, dtype, device, changes)
 
     def tokenizer(self, name: str) -> Any:
         """One of its tokenizers: "tokenizer" or "tokenizer_2"."""
-        if self.folder.parent == CONFIGS:
-            return clip_tokenizer(self.folder / name)
+        if self.folder.parent == single_file.CONFIGS:
+            return single_file.clip_tokenizer(self.folder / name)
         with explained(self.model):
             return require("transformers", "diffusion").CLIPTokenizer.from_pretrained(str(self.folder / name))
 
@@ -133,13 +126,13 @@ def find_checkpoint(
     elif file is None:
         folder = local_folder(model, revision, FILES, XL_ONLY, half)
     elif config is None:
-        header = read_single_file(model, file)
-        folder = bundled_configs(model, header)
-        scheduler_says = scheduler_changes(model, header, prediction)
+        header = single_file.read_single_file(model, file)
+        folder = single_file.bundled_configs(model, header)
+        scheduler_says = single_file.scheduler_changes(model, header, prediction)
         if folder.name == "v2" and scheduler_says["prediction_type"] == "v_prediction":
             unet_says = {"sample_size": 96, "upcast_attention": True}  # 768 px, whose attention overflows in fp16
     else:
-        read_single_file(model, file)
+        single_file.read_single_file(model, file)
         folder = local_folder(config, None, _without_weights(FILES), _without_weights(XL_ONLY))
     unet, vae, scheduler, text_encoder = (
         _read_json(model, folder / path) for path in (UNET, VAE, SCHEDULER, TEXT_ENCODER)
@@ -164,11 +157,11 @@ def check_checkpoint(model: str, revision: str | None, config: str | None, predi
             what = "is a folder" if path_of(model) else "is on the hub"
             raise InvalidInput(f"{model} {what}, which has its own.", setting="prior2d.config", advice="Omit it.")
         return check_available(model, revision, FILES)
-    header = read_single_file(model, file)
+    header = single_file.read_single_file(model, file)
     if config is not None:
         return check_available(config, None, _without_weights(FILES))
-    scheduler_changes(model, header, prediction)
-    bundled_configs(model, header)
+    single_file.scheduler_changes(model, header, prediction)
+    single_file.bundled_configs(model, header)
 
 
 def wanted_checkpoint(model: str | None, revision: str | None, config: str | None, half: bool) -> tuple[Wanted, ...]:

@@ -60,14 +60,7 @@ class LatentNetwork:
     """A UNet of diffusers with its schedule. Inputs and outputs are float32; the network has its own precision."""
 
     def __init__(self, unet: nn.Module, schedule: Schedule, resolution: int, pooled_width: int = 0) -> None:
-        """Wrap a UNet.
-
-        Args:
-            unet: A UNet2DConditionModel.
-            schedule: Of its training.
-            resolution: Size of the pictures in px, an input of XL networks.
-            pooled_width: Of the pooled text embedding that an XL network takes; 0 for the others.
-        """
+        """Wrap a UNet2DConditionModel; only one of XL sees the resolution, px, and a pooled text, else of width 0."""
         self.unet = unet
         self.schedule = schedule
         self.resolution = resolution

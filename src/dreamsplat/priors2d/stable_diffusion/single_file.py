@@ -104,22 +104,13 @@ def scheduler_changes(model: str, header: Header, prediction: str | None) -> dic
 def read_part(
     kind: Any,  # a model class of diffusers or transformers
     path: Path,
-    configs: Path,
-    part: str,
+    configs: Path,  # the folder that holds PART/config.json
+    part: str,  # of `PREFIXES`
     dtype: torch.dtype,
     device: torch.device,
-    changes: Mapping[str, Any],
+    changes: Mapping[str, Any],  # to the config
 ) -> Any:
     """A frozen network of a checkpoint in one file, on a device.
-
-    Args:
-        kind: Its class.
-        path: The file.
-        configs: The folder that holds `PART/config.json`.
-        part: Which network, of `PREFIXES`.
-        dtype: Of its weights.
-        device: Where it goes.
-        changes: To its config.
 
     Raises:
         FileProblem: if its weights are missing or do not fit its config.

@@ -15,14 +15,13 @@ from dreamsplat.hub.fetch import Wanted
 from dreamsplat.hub.names import NAMES_A_MODEL
 from dreamsplat.hub.optional import check_installed
 from dreamsplat.maths.ranges import check_choice, check_range
-from dreamsplat.priors3d.base import AbstractCloudPriorSpec
+from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
 from dreamsplat.priors3d.shap_e.checkpoint import check_checkpoint, checkpoint_sources, wanted
 
 if TYPE_CHECKING:
     import torch
 
     from dreamsplat.config import DreamConfig
-    from dreamsplat.priors3d.base import AbstractCloudPrior
 
 PointSource = Literal["mesh", "field"]
 ColourSpace = Literal["linear", "display"]

@@ -85,7 +85,6 @@ class ImageDenoiser(nn.Module):
     """D(z + sigma n; sigma, condition): the optimal-denoiser estimate of a clean RGBA image."""
 
     def __init__(self, config: ImageDenoiserSizes) -> None:
-        """Create the network with random weights."""
         super().__init__()
         self.config = config
         self.noise = config.noise()

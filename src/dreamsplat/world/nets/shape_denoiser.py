@@ -51,7 +51,6 @@ class ShapeDenoiser(nn.Module):
     """D(z + sigma n; sigma, condition) for latents of shapes."""
 
     def __init__(self, config: ShapeDenoiserSizes) -> None:
-        """Create the network with random weights."""
         super().__init__()
         self.config = config
         self.noise = config.noise()

@@ -78,7 +78,6 @@ class ImageTraining:
     """Pictures of each object."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name in ("batch", "instances", "views"):
             check_range(name, getattr(self, name), 1, 10**6)
 
@@ -101,7 +100,6 @@ class VolumeTraining:
     """Objects of each category in the pool."""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name in ("batch", "instances"):
             check_range(name, getattr(self, name), 1, 10**6)
 
