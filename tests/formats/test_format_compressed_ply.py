@@ -226,7 +226,7 @@ def assert_refused(path: Path, message: str) -> None:
         (b"ply\n", b"plx\n", "not a PLY file"),
         (b"end_header", b"end_footer", "header has no end"),
         (b"little", b"big", "only binary_little_endian"),
-        (b"vertex 300", b"vertex 99999999999999999", "truncated: 99999999999999999 records of element 'vertex'"),
+        (b"vertex 300", b"vertex 99999999999999999", "2 chunks for 99999999999999999 vertices"),
         (b"vertex 300", b"vertex -1", "'element vertex -1' does not say how many"),
         (b"vertex 300", b"vertex 10", "2 chunks for 10 vertices"),
         (b"sh 300", b"sh 299", "299 rows for 300 vertices"),
@@ -237,7 +237,7 @@ def assert_refused(path: Path, message: str) -> None:
         (b"uchar f_rest_8", b"uchar f_best_8", "element sh: 9 properties"),
         (b"property uchar f_rest_8\n", b"", "element sh: 8 properties"),
         (b"float max_x", b"list uchar int max_x", "'chunk' lacks max_x, or it is of another type"),
-        (b"uchar f_rest_8", b"list uchar uchar f_rest_8", "element 'sh' has lists"),
+        (b"uchar f_rest_8", b"list uchar uchar f_rest_8", "element sh: 9 properties, expected .* uchar"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, random_gaussians, old, new, message):
@@ -246,6 +246,12 @@ def test_files_that_do_not_fit_are_refused(tmp_path, random_gaussians, old, new,
     assert content.count(old) == 1
     (tmp_path / "a.ply").write_bytes(content.replace(old, new))
     assert_refused(tmp_path / "a.ply", message)
+
+
+def test_a_file_that_ends_too_early_is_refused(tmp_path, random_gaussians):
+    compressed_ply.write(random_gaussians(300, 1), tmp_path / "a.ply")
+    (tmp_path / "a.ply").write_bytes((tmp_path / "a.ply").read_bytes()[:-1])
+    assert_refused(tmp_path / "a.ply", "truncated: it ends before the last of 300 records")
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"sh 300", b"sh 299"), (b"chunk 2", b"chunk 1")])

@@ -24,14 +24,16 @@ As in the standard PLY, the axes are not named; ours are written unchanged.
 
 from math import exp
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamsplat.files.atomic import read_bytes, refuse, replacing
+from dreamsplat.files.atomic import refuse, replacing
+from dreamsplat.formats.any_ply import Ply
 from dreamsplat.formats.morton import morton_order
-from dreamsplat.formats.ply_header import read_header
+from dreamsplat.formats.ply_header import singles
 from dreamsplat.formats.smallest_three import HALF_RANGE, with_largest, without_largest
 from dreamsplat.maths.harmonics import DC
 from dreamsplat.types import Gaussians
@@ -85,11 +87,12 @@ def read(path: Path) -> Gaussians:
     Raises:
         FileProblem: if the file is missing, not a compressed PLY, truncated, or holds ranges that are not finite.
     """
-    elements = _read_elements(path)
-    _check_sizes(path, elements)
-    vertices, bounds = elements["vertex"], _read_bounds(elements["chunk"])
-    count = len(vertices)
-    position, rotation, scale, colour = (vertices[name] for name in _PACKED)
+    ply = Ply.open(path)
+    _check_elements(path, ply)
+    names = {name: tuple(singles(element.properties)) for name, element in ply.header.elements.items()}
+    elements = {name: {n: c.values for n, c in columns.items()} for name, columns in ply.columns(names).items()}
+    count, bounds = ply.header.elements["vertex"].count, _read_bounds(elements["chunk"])
+    position, rotation, scale, colour = (elements["vertex"][name].astype(np.uint32) for name in _PACKED)
     colours = _unpack(colour, _COLOUR_BITS)
     units = [_unpack(position, _VECTOR_BITS), _unpack(scale, _VECTOR_BITS), colours[:, :3]]
     low, high = (np.repeat(bounds[:, :, end], CHUNK, axis=0)[:count] for end in (0, 1))  # [N, 3 ranges, 3]
@@ -152,22 +155,29 @@ def _sh_bytes(
     return levels
 
 
-def _check_sizes(path: Path, elements: dict[str, np.ndarray]) -> None:
-    """Refuse elements whose sizes do not match, before any of them is decoded."""
-    count, chunks, sh = len(elements["vertex"]), len(elements["chunk"]), elements.get("sh")
+def _check_elements(path: Path, ply: Ply) -> None:
+    """Refuse elements that lack a property or whose sizes do not match, before any of them is decoded."""
+    if ply.order != "<":
+        refuse(path, f"{ply.header.format!r}; only binary_little_endian 1.0 can be read", "Convert the file first.")
+    elements = ply.header.elements
+    wanted = {("chunk", name): "f4" for name in _BOUNDS[:12]} | {("vertex", name): "u4" for name in _PACKED}
+    for (element, name), kind in wanted.items():
+        if element not in elements or elements[element].properties.get(name) != (kind, None):
+            refuse(path, f"not a compressed PLY: element '{element}' lacks {name}, or it is of another type")
+    count, chunks, sh = elements["vertex"].count, elements["chunk"].count, elements.get("sh")
     if chunks != -(-count // CHUNK):
         refuse(path, f"{chunks} chunks for {count} vertices, expected one per {CHUNK}")
     if sh is None:
         return
-    names = [f"f_rest_{i}" for i in range(len(sh.dtype.names or ()))]
-    if len(names) not in (9, 24, 45) or sh.dtype != np.dtype([(name, "u1") for name in names]):
-        refuse(path, f"element sh: {len(names)} properties, expected 9, 24 or 45 uchar: f_rest_0 and so on")
-    if len(sh) != count:
-        refuse(path, f"element sh: {len(sh)} rows for {count} vertices, expected one each")
+    size = len(sh.properties)
+    if size not in (9, 24, 45) or sh.properties != {f"f_rest_{i}": ("u1", None) for i in range(size)}:
+        refuse(path, f"element sh: {size} properties, expected 9, 24 or 45 uchar: f_rest_0 and so on")
+    if sh.count != count:
+        refuse(path, f"element sh: {sh.count} rows for {count} vertices, expected one each")
 
 
 def _read_sh(
-    table: np.ndarray | None,  # [N] records
+    table: dict[str, NDArray[Any]] | None,  # f_rest_* [N] each
     dc: NDArray[np.float64],  # [N, 3]
 ) -> NDArray[np.float32]:  # [N, K, 3]
     first = dc.clip(-_LARGEST, _LARGEST).astype(np.float32)[:, None]  # Ranges may reach the limits of float32.
@@ -175,30 +185,19 @@ def _read_sh(
         return first
     levels = ((np.arange(256) + 0.5) / 256 - 0.5) * (2 * _SH_LIMIT)
     levels[[0, 255]] = -_SH_LIMIT, _SH_LIMIT
-    codes = table.view("u1").reshape(len(table), 3, table.itemsize // 3).transpose(0, 2, 1)  # channel first in the file
+    codes = np.stack([table[f"f_rest_{i}"].astype(np.uint8) for i in range(len(table))], axis=1)
+    codes = codes.reshape(len(codes), 3, len(table) // 3).transpose(0, 2, 1)  # channel first in the file
     return np.concatenate([first, levels.astype(np.float32)[codes]], axis=1)
 
 
 def _read_bounds(
-    table: np.ndarray,  # [C] records
+    table: dict[str, NDArray[Any]],  # [C] each
 ) -> NDArray[np.float64]:
     """Ranges [C, 3, 2, 3]: of position, log-scale, colour; minimum, maximum; three axes."""
-    bounds = np.zeros((len(table), 18))
+    bounds = np.zeros((len(table[_BOUNDS[0]]), 18))
     bounds[:, 15:] = 1  # The range of colours where the chunks name none.
     for column, name in enumerate(_BOUNDS):
-        if name in (table.dtype.names or ()):
+        if name in table:
             with np.errstate(invalid="ignore"):  # a signalling NaN, whose Gaussians are not drawn
                 bounds[:, column] = table[name]
     return bounds.reshape(-1, 3, 2, 3)
-
-
-def _read_elements(path: Path) -> dict[str, np.ndarray]:
-    """The records [count] of each element, one named field per property."""
-    content = read_bytes(path)
-    header = read_header(path, content)
-    wanted = {("chunk", name): "f4" for name in _BOUNDS[:12]} | {("vertex", name): "u4" for name in _PACKED}
-    for (element, name), kind in wanted.items():
-        found = header.elements.get(element)
-        if found is None or found.properties.get(name) != (kind, None):
-            refuse(path, f"not a compressed PLY: element '{element}' lacks {name}, or it is of another type")
-    return {name: header.table(content, name) for name in header.elements}

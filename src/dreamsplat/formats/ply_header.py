@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dreamsplat.files.atomic import refuse
 
 Properties = dict[str, tuple[str, str | None]]
@@ -33,15 +31,6 @@ class Element:
     properties: Properties
     """In the order of the file."""
 
-    @property
-    def has_lists(self) -> bool:
-        """Whether records may differ in length."""
-        return len(singles(self.properties)) < len(self.properties)
-
-    def record(self, order: str) -> np.dtype:
-        """The layout of each record, in a byte order; without lists."""
-        return np.dtype([(name, order + kind) for name, (kind, _) in self.properties.items()])
-
 
 @dataclass(frozen=True)
 class Header:
@@ -57,37 +46,6 @@ class Header:
     """The words of each comment."""
     size: int
     """Bytes, up to where the numbers begin."""
-
-    def table(self, content: bytes, name: str) -> np.ndarray:
-        """The records [count] of an element, with a named field per property.
-
-        Args:
-            content: the whole file.
-            name: an element that the header declares.
-
-        Raises:
-            FileProblem: if the file is not binary little-endian, there are lists in this element or before it, or the
-                file ends too early.
-        """
-        if ORDERS.get(self.format) != "<":
-            found = repr(self.format[:60]) if self.format else "no format line"
-            refuse(self.path, f"{found}; only binary_little_endian 1.0 can be read", "Convert the file first.")
-        start = self.size
-        for each, element in self.elements.items():
-            if element.has_lists and (element.count or each == name):
-                refuse(self.path, f"element '{each[:40]}' has lists, which cannot be read here", "Export it again.")
-            record = element.record("<")
-            needed = element.count * record.itemsize
-            if each == name:
-                break
-            start += needed
-        else:
-            refuse(self.path, f"its header declares no element '{name}'", "Export it again.")
-        available = max(len(content) - start, 0)
-        if needed > available:
-            records = f"{element.count} records of element '{name}'"
-            refuse(self.path, f"truncated: {records} need {needed} bytes, {available} are left", "Export it again.")
-        return np.frombuffer(content, record, element.count, start)
 
 
 def singles(properties: Properties) -> set[str]:
