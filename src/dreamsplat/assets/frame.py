@@ -89,9 +89,7 @@ def sh_rotation(
     return matrix * (degrees[:, None] == degrees)  # Degrees do not mix; anything there is rounding.
 
 
-def _left_product(
-    quat: Tensor,  # [4] (w, x, y, z)
-) -> Tensor:
-    """The matrix [4, 4] with `quat * q = matrix @ q`, the product of quaternions."""
+def _left_product(quat: Tensor) -> Tensor:
+    """The matrix [4, 4] with `quat * q = matrix @ q`, the product of quaternions [4] (w, x, y, z)."""
     w, x, y, z = quat.tolist()
     return quat.new_tensor([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]])

@@ -148,10 +148,8 @@ def _merged(gaussians: Gaussians, seen: Tensor, pairs: Tensor) -> Gaussians:
     return replace(both, opacities=torch.minimum(covered, 1 - (1 - one.opacities) * (1 - other.opacities)))
 
 
-def _axes(
-    spread: Tensor,  # [P, 3, 3] covariances
-) -> tuple[Tensor, Tensor]:
-    """The standard deviations [P, 3] and the rotations [P, 4] of covariances."""
+def _axes(spread: Tensor) -> tuple[Tensor, Tensor]:
+    """The standard deviations [P, 3] and the rotations [P, 4] of covariances [P, 3, 3]."""
     variances, axes = torch.linalg.eigh(spread.double())
     axes = axes * torch.linalg.det(axes).sign()[:, None, None]
     least = variances[:, -1:] * 1e-8

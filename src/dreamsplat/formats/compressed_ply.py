@@ -109,9 +109,7 @@ def read(path: Path) -> Gaussians:
     )
 
 
-def _in_chunks(
-    values: NDArray[np.float64],  # [N, 9]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _in_chunks(values: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Ranges [C, 18] of chunks (three minima, then their maxima), and the values [N, 9] relative to them, in 0..1."""
     chunks = -(-len(values) // CHUNK)
     filled = np.minimum(np.arange(chunks * CHUNK), len(values) - 1)  # The last chunk repeats its last Gaussian.
@@ -144,9 +142,7 @@ def _unpack(
     return np.stack(columns[::-1], axis=1)
 
 
-def _sh_bytes(
-    values: NDArray[np.float32],  # any shape
-) -> NDArray[np.uint8]:
+def _sh_bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The nearest levels: 0 and 255 stand for -4 and 4, the others for the middles of 256 equal steps."""
     steps = values.clip(-_SH_LIMIT, _SH_LIMIT) * np.float32(128 / _SH_LIMIT) + np.float32(128)
     levels = steps.clip(1, 254).astype(np.uint8)  # Truncated, not rounded: a level is the middle of its step.
@@ -190,10 +186,8 @@ def _read_sh(
     return np.concatenate([first, levels.astype(np.float32)[codes]], axis=1)
 
 
-def _read_bounds(
-    table: dict[str, NDArray[Any]],  # [C] each
-) -> NDArray[np.float64]:
-    """Ranges [C, 3, 2, 3]: of position, log-scale, colour; minimum, maximum; three axes."""
+def _read_bounds(table: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Ranges [C, 3, 2, 3] of columns [C]: of position, log-scale, colour; minimum, maximum; three axes."""
     bounds = np.zeros((len(table[_BOUNDS[0]]), 18))
     bounds[:, 15:] = 1  # The range of colours where the chunks name none.
     for column, name in enumerate(_BOUNDS):

@@ -69,9 +69,7 @@ def _kept(path: Path, what: str, values: Splats, reasons: dict[str, Tensor], str
     return rows(values, ~dropped)
 
 
-def _not_finite(
-    values: Tensor,  # [N, ...]
-) -> Tensor:
-    """Which rows [N] hold a NaN or an infinity, as float32."""
+def _not_finite(values: Tensor) -> Tensor:
+    """Which rows [N] of values [N, ...] hold a NaN or an infinity, as float32."""
     good = values.float().isfinite()
     return ~good.flatten(1).all(dim=1) if values.dim() > 1 else ~good

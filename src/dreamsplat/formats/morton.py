@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 _BITS = 21  # per axis; three of them fill a 64-bit key.
 
 
-def morton_order(
-    means: NDArray[np.floating],  # [N, 3] finite
-) -> NDArray[np.int64]:
-    """Indices [N] that sort positions along a Morton curve through a grid of cubes; within a cube the order is kept."""
+def morton_order(means: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Indices [N] that sort finite means [N, 3] along a Morton curve through a grid of cubes, stable in a cube."""
     if len(means) == 0:
         return np.empty(0, dtype=np.int64)
     low = means.min(axis=0).astype(np.float64)
@@ -25,10 +23,8 @@ def morton_order(
     return np.argsort(keys, kind="stable")
 
 
-def _spread(
-    bits: NDArray[np.uint64],  # [N] below 2^21
-) -> NDArray[np.uint64]:
-    """Put two zeros between neighbouring bits."""
+def _spread(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Put two zeros between neighbouring bits of numbers [N] below 2^21."""
     for shift, mask in (
         (32, 0x1F00000000FFFF),
         (16, 0x1F0000FF0000FF),

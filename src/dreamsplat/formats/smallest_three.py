@@ -11,10 +11,8 @@ HALF_RANGE = 0.5**0.5
 """The largest magnitude of a component that is not the largest of the four."""
 
 
-def without_largest(
-    quats: NDArray[np.floating],  # [N, 4] any non-zero length
-) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
-    """Index [N] of the component of largest magnitude, and the other three [N, 3] in order, of unit quaternions.
+def without_largest(quats: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """Index [N] of the component of largest magnitude of quaternions [N, 4], not 0; the others [N, 3] of unit ones.
 
     The sign is chosen so that the omitted component is positive.
     """

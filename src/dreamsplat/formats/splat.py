@@ -80,10 +80,8 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     return values.round().clip(0, 255).astype(np.uint8)
 
 
-def _largest_negative(
-    quats: np.ndarray,  # [N, 4]
-) -> np.ndarray:
-    """The same rotations as unit quaternions [N, 4] whose component of largest magnitude is negative."""
+def _largest_negative(quats: np.ndarray) -> np.ndarray:
+    """The rotations [N, 4] as unit quaternions [N, 4] whose component of largest magnitude is negative."""
     place = np.abs(quats).argmax(axis=1)[:, None]
     scaled = quats.astype(np.float64) / -np.take_along_axis(quats, place, axis=1)  # Works for tiny lengths, too.
     return scaled / np.linalg.norm(scaled, axis=1, keepdims=True)

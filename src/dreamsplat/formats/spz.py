@@ -278,18 +278,16 @@ def _pack_quats(
     return (largest.astype(np.uint32) << 30 | codes[:, 0] << 20 | codes[:, 1] << 10 | codes[:, 2]).astype("<u4")
 
 
-def _unpack_smallest_three(
-    codes: NDArray[np.uint8],  # [N, 4]
-) -> NDArray[np.float32]:  # [N, 4] (w, x, y, z), length 1
+def _unpack_smallest_three(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Quaternions [N, 4] (w, x, y, z) of length 1, from bytes [N, 4]."""
     packed = codes.view("<u4")  # [N, 1]
     fields = packed >> np.array([20, 10, 0], np.uint32) & 1023
     others = (fields & 511).astype(np.float32) / np.float32(_QUAT_STEPS) * np.where(fields & 512, -1, 1)
     return with_largest((packed[:, 0] >> 30).astype(np.int64), others.astype(np.float32))[:, [3, 0, 1, 2]]
 
 
-def _unpack_first_three(
-    codes: NDArray[np.uint8],  # [N, 3]
-) -> NDArray[np.float32]:  # [N, 4] (w, x, y, z), length 1
+def _unpack_first_three(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Quaternions [N, 4] (w, x, y, z) of length 1, from bytes [N, 3]."""
     xyz = codes.astype(np.float32) / 127.5 - 1
     w = np.sqrt((1 - np.square(xyz).sum(axis=1, keepdims=True)).clip(0))
     wxyz = np.concatenate([w, xyz], axis=1)

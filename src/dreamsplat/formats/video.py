@@ -122,10 +122,8 @@ def _write_mp4(ffmpeg: str, frames: Iterator[NDArray[np.uint8]], path: Path, fra
             )
 
 
-def _even(
-    frame: NDArray[np.uint8],  # [H, W, 3]
-) -> NDArray[np.uint8]:
-    """The frame with even sides, as yuv420p needs: it has one colour per 2 x 2 pixels. Repeats the last row, column."""
+def _even(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The frame [H, W, 3] with even sides, for yuv420p has one colour per 2 x 2 px. Repeats the last row, column."""
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
 
 

@@ -15,17 +15,13 @@ DC = sqrt(1 / (4 * pi))
 """Value of the constant basis function (degree 0), 0.2820948."""
 
 
-def rgb_to_sh(
-    rgb: Tensor,  # [..., 3] display colours
-) -> Tensor:
-    """Degree-0 coefficients [..., 3] that show the colour `rgb` from every direction; inverse of `sh_to_rgb`."""
+def rgb_to_sh(rgb: Tensor) -> Tensor:
+    """Degree-0 coefficients [..., 3] that show colours [..., 3] from every direction; inverse of `sh_to_rgb`."""
     return (rgb - 0.5) / DC
 
 
-def sh_to_rgb(
-    sh: Tensor,  # [..., 3] degree-0 coefficients
-) -> Tensor:
-    """The colour [..., 3] that degree-0 coefficients show, not clamped; inverse of `rgb_to_sh`."""
+def sh_to_rgb(sh: Tensor) -> Tensor:
+    """The colours [..., 3] that degree-0 coefficients [..., 3] show, not clamped; inverse of `rgb_to_sh`."""
     return 0.5 + DC * sh
 
 

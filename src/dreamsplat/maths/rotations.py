@@ -8,10 +8,8 @@ from dreamsplat.errors import InvalidInput
 from dreamsplat.types import check_shapes
 
 
-def rotation_from_quats(
-    quats: Tensor,  # [..., 4] (w, x, y, z), any non-zero length
-) -> Tensor:
-    """Rotation matrices [..., 3, 3] of quaternions, which are normalised first (with gradient)."""
+def rotation_from_quats(quats: Tensor) -> Tensor:
+    """Rotation matrices [..., 3, 3] of quaternions [..., 4] (w, x, y, z), normalised first (with gradient)."""
     if quats.ndim == 0 or quats.shape[-1] != 4:
         raise InvalidInput(f"quats: shape {list(quats.shape)}, expected [..., 4] as (w, x, y, z).")
     w, x, y, z = normalize(quats, dim=-1).unbind(-1)
@@ -23,10 +21,8 @@ def rotation_from_quats(
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-def quats_from_rotation(
-    rotation: Tensor,  # [..., 3, 3] proper
-) -> Tensor:
-    """Unit quaternions [..., 4] (w, x, y, z) of rotation matrices; w >= 0 wherever w is not tiny."""
+def quats_from_rotation(rotation: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] (w, x, y, z) of proper rotations [..., 3, 3]; w >= 0 wherever w is not tiny."""
     a, b, c, d, e, f, g, h, i = rotation.flatten(-2).unbind(-1)
     # 4 q q^T: each row is a multiple of q, and the one with the largest diagonal element is the most accurate.
     rows = (
@@ -82,10 +78,8 @@ def look_at(
     return pose
 
 
-def wrap_degrees(
-    angle_deg: Tensor,  # any shape
-) -> Tensor:
-    """The same angles in [-180, 180)."""
+def wrap_degrees(angle_deg: Tensor) -> Tensor:
+    """The same angles, of any shape, in [-180, 180)."""
     wrapped = torch.remainder(angle_deg + 180, 360) - 180
     # In floating point the remainder of a tiny negative number rounds up to 360 itself.
     return torch.where(wrapped >= 180, wrapped - 360, wrapped)

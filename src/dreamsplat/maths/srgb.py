@@ -16,8 +16,6 @@ def linear_to_srgb(linear: Tensor) -> Tensor:
     return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def to_uint8(
-    image: Tensor,  # [..., 3] display colours
-) -> NDArray[np.uint8]:
-    """Display colours as bytes: clamped to [0, 1], times 255, rounded to nearest."""
+def to_uint8(image: Tensor) -> NDArray[np.uint8]:
+    """Display colours [..., 3] as bytes: clamped to [0, 1], times 255, rounded to nearest."""
     return (image.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()

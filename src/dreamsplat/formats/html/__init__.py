@@ -64,10 +64,8 @@ def write(gaussians: Gaussians, path: Path, title: str | None = None) -> None:
         temporary.write_bytes(page.encode("utf-8"))
 
 
-def framing(
-    means: NDArray[np.float64],  # [N, 3]
-) -> tuple[NDArray[np.float64], float]:
-    """The point [3] that the page looks at, and the radius around it that it shows; outliers are ignored."""
+def framing(means: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """The point [3] that the page looks at, and the radius around it that shows means [N, 3] without outliers."""
     if len(means) == 0:
         return np.zeros(3), 1.0
     low, high = np.quantile(means, [_TRIM, 1 - _TRIM], axis=0)

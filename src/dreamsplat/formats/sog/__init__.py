@@ -118,17 +118,13 @@ def read(path: Path) -> Gaussians:
     )
 
 
-def _coded(
-    values: NDArray[np.floating],  # any shape
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """A codebook [256] for values, and their indices into it, in the same shape."""
+def _coded(values: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A codebook [256] for values of any shape, and their indices into it, in the same shape."""
     codes = codebook(values)
     return codes, nearest_codes(codes, values)
 
 
-def _bytes(
-    units: NDArray[np.floating],  # in 0..1
-) -> NDArray[np.uint8]:
+def _bytes(units: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.rint(units * 255).astype(np.uint8)
 
 

@@ -30,10 +30,8 @@ _META_LIMIT = 1 << 20  # bytes that meta.json may unpack to; with three codebook
 _SMALL_ENTRY = 1 << 20  # bytes that a picture may unpack to in a file of any size.
 
 
-def picture_of(
-    channels: NDArray[np.integer],  # [N, 1 to 4] in 0..255
-) -> bytes:
-    """A nearly square lossless WebP; its pixels, in reading order, hold one row each, and the rest are 0."""
+def picture_of(channels: NDArray[np.integer]) -> bytes:
+    """A nearly square lossless WebP: pixels in reading order hold the rows [N, 1 to 4], in 0..255; the rest are 0."""
     count = len(channels)
     width = max(4, 4 * int(np.ceil(count**0.5 / 4)))
     height = max(4, 4 * -(-count // (4 * width)))
@@ -42,10 +40,8 @@ def picture_of(
     return picture(pixels.reshape(height, width, -1))
 
 
-def picture(
-    pixels: NDArray[np.uint8],  # [H, W, 3 or 4]
-) -> bytes:
-    """A lossless WebP that keeps colours even where the last channel, which is not coverage here, is 0."""
+def picture(pixels: NDArray[np.uint8]) -> bytes:
+    """A lossless WebP of [H, W, 3 or 4] that keeps colours even where the last channel, not coverage here, is 0."""
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "WEBP", lossless=True, exact=True, quality=75, method=4)
     return encoded.getvalue()

@@ -17,10 +17,8 @@ _VECTOR_ROUNDS = 4  # Later ones reduce the error by only a few per cent.
 _BLOCK = 1 << 20  # Distances held at once, few enough for a core's cache.
 
 
-def codebook(
-    values: NDArray[np.floating],  # any shape, finite
-) -> NDArray[np.float32]:
-    """256 ascending codes for numbers: the numbers themselves if they are no more than 256.
+def codebook(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """256 ascending codes for finite numbers of any shape: the numbers themselves if they are no more than 256.
 
     Otherwise Lloyd's iterations from equal steps and from quantiles, whichever ends better; so the root mean square
     error never exceeds that of 256 equal steps, range / 512.
@@ -44,10 +42,8 @@ def nearest_codes(
     return np.searchsorted((codes[1:] + codes[:-1]) / 2, values, side="left").astype(np.uint8)
 
 
-def palette(
-    vectors: NDArray[np.float32],  # [N, D]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """A palette [K, D] for vectors, and the entry [N] of each of them.
+def palette(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """A palette [K, D] for vectors [N, D], and the entry [N] of each of them.
 
     Up to 1024 vectors are their own palette. For more, K is the largest power of two up to N and 65536, as in other
     writers. Two levels of k-means find it (a tree, after Nister and Stewenius 2006): about sqrt(K) coarse clusters, and
