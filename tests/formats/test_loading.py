@@ -195,7 +195,7 @@ def test_a_file_is_read_by_its_content_whatever_its_name(tmp_path, asset, suffix
         (b"\x80\x04\x95", "a Python pickle"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        (gzip.compress(b"hello"), "a gzip archive"),
+        (gzip.compress(b"hello", mtime=0), "a gzip archive"),
         (b'{"hello": 1}', "a JSON file"),
         (b"OFF\n3 1 0\n", "a mesh as .off"),
         (b"solid cube\nfacet normal 0 0 1\n", "a mesh as .stl"),
