@@ -68,9 +68,8 @@ def _grid_around_object(gaussians: Gaussians, settings: SurfaceSettings) -> Grid
         before = float((high - low).max())
         low = torch.maximum(low, grid.origin + grid.voxel * (where.amin(dim=0) - 1.5))
         high = torch.minimum(high, grid.origin + grid.voxel * (where.amax(dim=0) + 1.5))
-        if (
-            float((high - low).max()) >= before / 2
-        ):  # Otherwise this grid was too coarse to separate strays from the object.
+        # Otherwise this grid was too coarse to separate strays from the object.
+        if float((high - low).max()) >= before / 2:
             return grid_over(low, high, settings.resolution)
 
 
@@ -125,9 +124,8 @@ def smoothed(
 
     Taubin 1995. A step does both; lambda 0.5 and mu -0.53 are the usual factors, with a pass band of 0.1.
     """
-    ends = np.concatenate(
-        [faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]
-    )  # A closed mesh has each edge in both directions.
+    # A closed mesh has each edge in both directions.
+    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     ones = np.ones(len(ends))
     neighbours = coo_array((ones, (ends[:, 0], ends[:, 1])), shape=(len(vertices),) * 2).tocsr()
     shares = neighbours / neighbours.sum(axis=1)[:, None]

@@ -1,4 +1,4 @@
-"""Which device to run on, and how to share a processor's cores."""
+"""Which device to run on, what it is fast at, and how to share a processor's cores."""
 
 import functools
 import os
@@ -42,6 +42,14 @@ def cuda_is_idle() -> str:
             f"pip install --force-reinstall torch --index-url {CUDA_WHEELS}."
         )
     return "This machine has an NVIDIA driver, and torch cannot use it: `nvidia-smi` and `dreamsplat doctor` say more."
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 numbers in hardware, at twice the speed.
+
+    A processor that does not emulates it, which costs 13 times the time of float32.
+    """
+    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
 
 
 @functools.cache

@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor
 
-from dreamsplat.method.devices import one_core_threads
+from dreamsplat.method.devices import multiplies_bfloat16, one_core_threads
 from dreamsplat.priors2d.base import AbstractImagePrior
 from dreamsplat.priors2d.bundled import ViewConditioning, check_field_of_view, check_render_size
 from dreamsplat.types import Rendering, Views
 from dreamsplat.world.language.captions import parse_caption
 from dreamsplat.world.nets.conditions import pack_condition
 from dreamsplat.world.nets.picture_denoiser import ImageDenoiser
-from dreamsplat.world.nets.precision import multiplies_bfloat16
 
 
 def world_image(rendering: Rendering, resolution: int) -> Tensor:

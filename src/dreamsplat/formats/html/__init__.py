@@ -78,9 +78,7 @@ def _encode(gaussians: Gaussians) -> tuple[dict[str, object], bytes]:
     """What the viewer must know to decode the tables, and the tables."""
     means, scales, quats, opacities, sh = (field.double().cpu().numpy() for field in gaussians.tensors().values())
     quats = quats / np.linalg.norm(quats, axis=1, keepdims=True)
-    quats = np.where(
-        quats[:, :1] < 0, -quats, quats
-    )  # q and -q are the same rotation; a fixed sign halves the steps of w.
+    quats = np.where(quats[:, :1] < 0, -quats, quats)  # The same rotations; a fixed sign halves the steps of w.
     wide = np.concatenate([np.log(scales), quats, opacities[:, None], sh[:, 0]], axis=1)
     wide_codes, wide_steps = _quantise(wide, "<u2")
     narrow_codes, narrow_steps = _quantise(sh[:, 1:].reshape(len(sh), 3 * (sh.shape[1] - 1)), "u1")

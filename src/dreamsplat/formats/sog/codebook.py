@@ -56,9 +56,8 @@ def palette(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[
     coarse = _nearest(_lloyd(sample, round(size**0.5))[0], vectors)[0]
     members = np.split(np.argsort(coarse, kind="stable"), np.cumsum(np.bincount(coarse))[:-1])
     members = [rows for rows in members if len(rows)]
-    spare = (
-        np.cumsum([0, *map(len, members)]) * (size - len(members)) // len(vectors)
-    )  # Besides the one that every cluster has.
+    # Besides the one that every cluster has.
+    spare = np.cumsum([0, *map(len, members)]) * (size - len(members)) // len(vectors)
     entries, labels, used = [], np.empty(len(vectors), dtype=np.int64), 0
     for rows, share in zip(members, 1 + np.diff(spare), strict=True):
         found, fine = _lloyd(vectors[rows], int(share))

@@ -10,6 +10,7 @@ from dreamsplat.hub.fetch import local_folder
 from dreamsplat.hub.networks import read_network
 from dreamsplat.hub.optional import require
 from dreamsplat.maths.noise import normal_like
+from dreamsplat.method.devices import multiplies_bfloat16
 from dreamsplat.priors2d.base import AbstractImagePrior
 from dreamsplat.priors2d.stable_diffusion import Precision, StableDiffusion
 from dreamsplat.priors2d.stable_diffusion.adapters import LoraNetwork
@@ -122,4 +123,4 @@ def _resolve_dtype(name: Precision, device: torch.device) -> torch.dtype:
         return _DTYPES[name]
     if device.type == "cuda":
         return torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import replacing
+from dreamsplat.method.devices import multiplies_bfloat16
 from dreamsplat.world.language.vocabulary import check_vocabulary, vocabulary_header
 from dreamsplat.world.nets.diffusion import Noise, broadcast, denoising_loss
-from dreamsplat.world.nets.precision import multiplies_bfloat16
 from dreamsplat.world.training.processes import average_weights, process_count, process_rank, share_weights
 
 Batches = Iterator[tuple[Tensor, Tensor]]
