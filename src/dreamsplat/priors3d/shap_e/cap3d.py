@@ -2,21 +2,9 @@
 
 `shapE_finetuned_with_330kdata.pth` of https://huggingface.co/datasets/tiange/Cap3D is a training checkpoint: a pickle
 with the network under "model_state_dict" (and its optimiser, which is not read), in the names of openai/shap-e's
-`text300M`. All names there begin with "wrapped."; i counts the blocks, w is the width, h the heads.
-
-| openai/shap-e | diffusers' PriorTransformer |
-|---|---|
-| time_embed.c_fc, time_embed.c_proj | time_embedding.linear_1, time_embedding.linear_2 |
-| clip_embed | embedding_proj |
-| input_proj, output_proj | proj_in, proj_to_clip_embeddings |
-| pos_emb [n, w] | positional_embedding [1, n, w] |
-| ln_pre, ln_post | norm_in, norm_out |
-| backbone.resblocks.i.ln_1, .ln_2 | transformer_blocks.i.norm1, .norm3 |
-| backbone.resblocks.i.attn.c_qkv [3w, w]: rows in the order (head, query or key or value, channel) | \
-transformer_blocks.i.attn1.to_q, .to_k, .to_v [w, w]: rows in the order (head, channel) |
-| backbone.resblocks.i.attn.c_proj | transformer_blocks.i.attn1.to_out.0 |
-| backbone.resblocks.i.mlp.c_fc, .mlp.c_proj | transformer_blocks.i.ff.net.0.proj, .ff.net.2 |
-| (none; Shap-E does not use them) | clip_mean, clip_std |
+`text300M`, all of which begin with "wrapped.". Besides the names (`_NAMES`), two shapes differ from diffusers'
+PriorTransformer, of width w: pos_emb [n, w] is positional_embedding [1, n, w] there, and c_qkv [3w, w], with rows in
+the order (head, query or key or value, channel), is to_q, to_k and to_v [w, w] with rows in the order (head, channel).
 """
 
 import pickle
@@ -29,7 +17,7 @@ from torch import Tensor
 
 from dreamsplat.errors import FileProblem
 
-_NAMES = {
+_NAMES = {  # diffusers' PriorTransformer -> openai/shap-e
     "time_embedding.linear_1": "time_embed.c_fc",
     "time_embedding.linear_2": "time_embed.c_proj",
     "embedding_proj": "clip_embed",
@@ -39,7 +27,7 @@ _NAMES = {
     "norm_in": "ln_pre",
     "norm_out": "ln_post",
 }
-_NAMES_IN_BLOCK = {
+_NAMES_IN_BLOCK = {  # transformer_blocks.i there -> backbone.resblocks.i here
     "norm1": "ln_1",
     "norm3": "ln_2",
     "attn1.to_q": "attn.c_qkv",
@@ -49,7 +37,7 @@ _NAMES_IN_BLOCK = {
     "ff.net.0.proj": "mlp.c_fc",
     "ff.net.2": "mlp.c_proj",
 }
-_UNUSED = {"clip_mean", "clip_std"}
+_UNUSED = {"clip_mean", "clip_std"}  # of PriorTransformer; Shap-E does not have them
 _ADVICE = "Give Cap3D's shapE_finetuned_with_330kdata.pth, or omit the weights to use the model's own."
 
 
