@@ -83,11 +83,6 @@ def _zipped(path: Path) -> tuple[zipfile.ZipFile, int]:
     return archive, len(content)
 
 
-def _unpacked(folder: Path) -> tuple[Path, int]:
-    """A folder, and the bytes of the files in it."""
-    return folder, sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-
-
 def _length(meta: dict[str, Any]) -> object:
     """How many Gaussians version 1 holds: the first number of the shape of its means."""
     means = meta.get("means")
@@ -120,7 +115,10 @@ class Bundle:
             FileProblem: if it is missing, not a zip, of another version, or claims more Gaussians than its size allows.
         """
         folder = path if path.is_dir() else path.parent if path.name == "meta.json" else None
-        archive, size = _unpacked(folder) if folder else _zipped(path)
+        if folder:
+            archive, size = folder, sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+        else:
+            archive, size = _zipped(path)
         bundle = cls(path, archive, size, {}, 0, 0)
         meta = parse(bundle._entry("meta.json", _META_LIMIT))
         if meta is None:

@@ -101,7 +101,8 @@ def _add_adapter(unet: Any, rank: int) -> dict[Any, list[str]]:
     peft = require("peft", "diffusion")
     if ADAPTER in getattr(unet, "peft_config", {}):
         unet.delete_adapters(ADAPTER)
-    before = {layer: _active(layer) for layer in _adapter_layers(unet)}
+    # Names of the adapters that change a layer's output.
+    before = {x: [] if x.disable_adapters else list(x.active_adapters) for x in _adapter_layers(unet)}
     config = peft.LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=_ATTENTION)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
         torch.manual_seed(0)  # peft draws from the global generator
@@ -119,11 +120,6 @@ def _adapter_layers(unet: nn.Module) -> list[Any]:
     layers: list[Any] = [module for module in unet.modules() if isinstance(module, kind)]
     assert not any(layer.merged for layer in layers), "adapters were fused into the UNet, but not unloaded"
     return layers
-
-
-def _active(layer: Any) -> list[str]:
-    """Names of the adapters that change a layer's output."""
-    return [] if layer.disable_adapters else list(layer.active_adapters)
 
 
 def _activate(layer: Any, names: list[str]) -> None:

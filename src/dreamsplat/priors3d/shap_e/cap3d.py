@@ -84,15 +84,12 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise FileProblem(f"{path}: no such file. {_ADVICE}") from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise FileProblem(f"{path}: not a PyTorch checkpoint ({_first_line(error)}). {_ADVICE}") from error
+        why = str(error).strip().split("\n")[0][:120] or type(error).__name__
+        raise FileProblem(f"{path}: not a PyTorch checkpoint ({why}). {_ADVICE}") from error
     state = checkpoint.get("model_state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise FileProblem(f"{path}: no tensors under 'model_state_dict', where such a checkpoint has them. {_ADVICE}")
     return state
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:120] or type(error).__name__
 
 
 def _source(name: str) -> str:

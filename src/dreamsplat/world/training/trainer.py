@@ -121,7 +121,8 @@ class Trainer:
             for key in ("exp_avg", "exp_avg_sq"):
                 if key in state:
                     tensors[f"{key}.{name}"] = state[key]
-        counters = self.record() | {"steps": self._optimiser_steps(), "cold_start": self.cold_start}
+        steps = max((float(s["step"]) for s in self.optimiser.state.values()), default=0.0)
+        counters = self.record() | {"steps": steps, "cold_start": self.cold_start}
         with replacing(path) as partial:
             header = vocabulary_header() | {"counters": json.dumps(counters)}
             save_file({k: v.contiguous() for k, v in tensors.items()}, partial, header)
@@ -154,9 +155,6 @@ class Trainer:
                 }
         self.samples, self.seconds = int(counters["samples"]), counters["seconds"]
         self.cold_start = int(counters["cold_start"])
-
-    def _optimiser_steps(self) -> float:
-        return max((float(s["step"]) for s in self.optimiser.state.values()), default=0.0)
 
     def record(self) -> dict[str, float]:
         """How long this has trained: samples seen, and seconds in steps since the folder's first session."""
