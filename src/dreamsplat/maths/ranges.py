@@ -26,6 +26,19 @@ def check_range(setting: str, value: float, least: float, most: float, above: bo
     raise InvalidInput(f"{value}, expected {expected}.", setting=setting)
 
 
+def check_ranges(owner: object, section: str = "", **limits: tuple[float, float] | tuple[float, float, bool]) -> None:
+    """Refuse fields of a dataclass by `check_range`, whose last arguments the limits are; None is within any.
+
+    Args:
+        owner: The dataclass.
+        section: How the names of its settings begin, such as "prior3d.".
+        limits: By name of field: least, most, and True where least itself is refused.
+    """
+    for name, (least, most, *above) in limits.items():
+        if (value := getattr(owner, name)) is not None:
+            check_range(section + name, value, least, most, above=above == [True])
+
+
 def check_choice(setting: str, value: object, choices: Any) -> None:
     """Refuse a value that is not among the arguments of a Literal type."""
     if value not in get_args(choices):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import inf
 
-from dreamsplat.maths.ranges import check_range
+from dreamsplat.maths.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,8 @@ class SurfaceSettings:
     dropped."""
 
     def __post_init__(self) -> None:
-        check_range("resolution", self.resolution, 16, 512)
-        check_range("level", self.level, 0, inf, above=True)
-        check_range("gap", self.gap, 0, 8)
-        check_range("smoothing", self.smoothing, 0, inf)
-        check_range("least_share", self.least_share, 0, 1)
+        check_ranges(self, resolution=(16, 512), level=(0, inf, True), gap=(0, 8), smoothing=(0, inf))
+        check_ranges(self, least_share=(0, 1))
 
 
 @dataclass(frozen=True)
@@ -44,9 +41,7 @@ class BakeSettings:
     fewer cameras, so details stay sharp."""
 
     def __post_init__(self) -> None:
-        check_range("views", self.views, 1, 1000)
-        check_range("size", self.size, 16, 8192)
-        check_range("sharpness", self.sharpness, 0, inf)
+        check_ranges(self, views=(1, 1000), size=(16, 8192), sharpness=(0, inf))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from dreamsplat.errors import InvalidInput
-from dreamsplat.maths.ranges import check_range
+from dreamsplat.maths.ranges import check_ranges
 
 if TYPE_CHECKING:
     import torch
@@ -92,9 +92,7 @@ class GradientClip:
     """Steps over which the limit grows."""
 
     def __post_init__(self) -> None:
-        check_range("clip.first", self.first, 0, inf, above=True)
-        check_range("clip.last", self.last, 0, inf, above=True)
-        check_range("clip.steps", self.steps, 1, inf)
+        check_ranges(self, "clip.", first=(0, inf, True), last=(0, inf, True), steps=(1, inf))
 
     def apply(self, gradient: Tensor, step: int) -> Tensor:
         """The gradient cut to the limit at this step; any shape. NaN stays NaN: `check_finite` comes before."""

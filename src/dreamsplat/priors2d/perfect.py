@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dreamsplat.maths.ranges import check_range
+from dreamsplat.maths.ranges import check_ranges
 from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec
 from dreamsplat.priors2d.bundled import check_render_size, check_world_run
 
@@ -30,9 +30,7 @@ class PerfectTeacher(AbstractImagePriorSpec):
     """Seed of its objects."""
 
     def __post_init__(self) -> None:
-        check_range("prior2d.instances", self.instances, 1, 10_000)
-        check_range("prior2d.resolution", self.resolution, 1, 8192)
-        check_range("prior2d.seed", self.seed, 0, 2**63 - 1)
+        check_ranges(self, "prior2d.", instances=(1, 10_000), resolution=(1, 8192), seed=(0, 2**63 - 1))
 
     def check(self, config: DreamConfig) -> None:
         """See `AbstractImagePriorSpec.check`."""

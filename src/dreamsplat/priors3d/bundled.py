@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.hub.digests import file_sources
-from dreamsplat.maths.ranges import check_range
+from dreamsplat.maths.ranges import check_ranges
 from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
 from dreamsplat.world.header import VOLUME_WEIGHTS, read_sizes
 from dreamsplat.world.language.captions import parse_caption
@@ -34,9 +34,7 @@ class BundledCloudPrior(AbstractCloudPriorSpec):
     """A weights file of `dreamsplat train-world volume`; None takes the one in the package."""
 
     def __post_init__(self) -> None:
-        check_range("prior3d.points", self.points, 1, 10**7)
-        check_range("prior3d.guidance_scale", self.guidance_scale, 0, inf)
-        check_range("prior3d.sampling_steps", self.sampling_steps, 1, 1000)
+        check_ranges(self, "prior3d.", points=(1, 10**7), guidance_scale=(0, inf), sampling_steps=(1, 1000))
 
     def check(self, config: DreamConfig) -> None:
         """See `AbstractCloudPriorSpec.check`."""

@@ -15,7 +15,7 @@ from dreamsplat.errors import FileProblem, InvalidInput
 from dreamsplat.files.atomic import read_start
 from dreamsplat.files.kinds import Kind, kind_of
 from dreamsplat.hub.digests import file_sources
-from dreamsplat.maths.ranges import check_choice, check_range
+from dreamsplat.maths.ranges import check_choice, check_ranges
 from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
 
 if TYPE_CHECKING:
@@ -55,11 +55,7 @@ class FromFile(AbstractCloudPriorSpec):
 
     def __post_init__(self) -> None:
         """Check the ranges; the file may still be unnamed, as in a default that nobody asked for."""
-        if self.count is not None:
-            check_range("prior3d.count", self.count, 1, 10**8)
-        if self.size is not None:
-            check_range("prior3d.size", self.size, 0, inf, above=True)
-        check_range("prior3d.turn_deg", self.turn_deg, -inf, inf)
+        check_ranges(self, "prior3d.", count=(1, 10**8), size=(0, inf, True), turn_deg=(-inf, inf))
         check_choice("prior3d.up", self.up, UpAxis)
         check_choice("prior3d.colour", self.colour, FileColour)
 

@@ -12,7 +12,7 @@ from dreamsplat.hub.cache import is_offline
 from dreamsplat.hub.fetch import Wanted, check_available, first_available
 from dreamsplat.hub.names import NAMES_A_MODEL
 from dreamsplat.hub.optional import check_installed, require
-from dreamsplat.maths.ranges import check_choice, check_range
+from dreamsplat.maths.ranges import check_choice, check_ranges
 from dreamsplat.priors2d.base import AbstractImagePrior, AbstractImagePriorSpec, Cost
 from dreamsplat.priors2d.stable_diffusion import checkpoint
 from dreamsplat.priors2d.stable_diffusion.cost import cost_of_run, unet_size
@@ -61,9 +61,7 @@ class StableDiffusion(AbstractImagePriorSpec):
     """Compile the UNet with torch.compile: the first step takes a minute, the others are faster."""
 
     def __post_init__(self) -> None:
-        check_range("prior2d.tiny_until", self.tiny_until, 0, 1)
-        if self.resolution is not None:
-            check_range("prior2d.resolution", self.resolution, 8, 8192)
+        check_ranges(self, "prior2d.", tiny_until=(0, 1), resolution=(8, 8192))
         check_choice("prior2d.dtype", self.dtype, Precision)
         check_choice("prior2d.prediction", self.prediction, Literal["auto", "epsilon", "v_prediction"])
 

@@ -14,7 +14,7 @@ from dreamsplat.hub.digests import file_sources
 from dreamsplat.hub.fetch import Wanted
 from dreamsplat.hub.names import NAMES_A_MODEL
 from dreamsplat.hub.optional import check_installed
-from dreamsplat.maths.ranges import check_choice, check_range
+from dreamsplat.maths.ranges import check_choice, check_ranges
 from dreamsplat.priors3d.base import AbstractCloudPrior, AbstractCloudPriorSpec
 from dreamsplat.priors3d.shap_e.checkpoint import check_checkpoint, checkpoint_sources, wanted
 
@@ -62,11 +62,8 @@ class ShapE(AbstractCloudPriorSpec):
 
     def __post_init__(self) -> None:
         """Check ranges, and that the text model's weights do not meet a picture."""
-        if self.guidance_scale is not None:
-            check_range("prior3d.guidance_scale", self.guidance_scale, 0, inf)
-        check_range("prior3d.sampling_steps", self.sampling_steps, 1, 1000)
-        check_range("prior3d.grid", self.grid, 2, 512)
-        check_range("prior3d.field_points", self.field_points, 1, 10**7)
+        check_ranges(self, "prior3d.", guidance_scale=(0, inf), sampling_steps=(1, 1000), grid=(2, 512))
+        check_ranges(self, "prior3d.", field_points=(1, 10**7))
         check_choice("prior3d.points", self.points, PointSource)
         check_choice("prior3d.colour", self.colour, ColourSpace)
         check_choice("prior3d.dtype", self.dtype, Precision)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dreamsplat.errors import FileProblem, InvalidInput
-from dreamsplat.maths.ranges import check_range
+from dreamsplat.maths.ranges import check_range, check_ranges
 from dreamsplat.world import bundle
 from dreamsplat.world.data.pictures import draw_pictures
 from dreamsplat.world.data.shapes import draw_shapes, encode_pool, fit_code
@@ -78,8 +78,7 @@ class ImageTraining:
     """Pictures of each object."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "instances", "views"):
-            check_range(name, getattr(self, name), 1, 10**6)
+        check_ranges(self, batch=(1, 10**6), instances=(1, 10**6), views=(1, 10**6))
 
 
 VOLUME_TRAINER = TrainerSettings(minutes=20.0, learning_rate=1e-3, decay_samples=800_000, warmup_samples=20_000)
@@ -100,8 +99,7 @@ class VolumeTraining:
     """Objects of each category in the pool."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "instances"):
-            check_range(name, getattr(self, name), 1, 10**6)
+        check_ranges(self, batch=(1, 10**6), instances=(1, 10**6))
 
 
 def train_image(settings: ImageTraining) -> Path:
