@@ -36,8 +36,8 @@ PACKAGES = {
         "every_prompt", "guided_denoise",
     },
     "mesh": {
-        "MESH_WRITERS", "BakeSettings", "Mesh", "MeshSettings", "Patch", "Surface", "SurfaceSettings", "mesh_of",
-        "read_mesh", "sample_surface", "vertex_normals", "write_glb", "write_obj",
+        "MESH_WRITERS", "BakeSettings", "Mesh", "MeshSettings", "Patch", "Surface", "SurfaceSettings", "Texture",
+        "mesh_of", "read_mesh", "sample_surface", "vertex_normals", "write_glb", "write_obj", "write_stl",
     },
     "method": {
         "NEGATIVE_PROMPT", "AnnealedTimes", "Background", "CameraRange", "ElevationSampling", "GradientClip", "Times",

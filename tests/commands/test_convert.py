@@ -28,7 +28,7 @@ CASES = Path(__file__).parent.parent / "cases"
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch):
     monkeypatch.setattr(pruning, "SIZE", 32)
-    coarse = MeshSettings(SurfaceSettings(resolution=24), BakeSettings(views=8, size=64))
+    coarse = MeshSettings(surface=SurfaceSettings(resolution=24), bake=BakeSettings(views=8, size=64))
     monkeypatch.setattr("dreamsplat.mesh.mesh_of", lambda gaussians, settings: mesh_of(gaussians, coarse))
 
 
@@ -120,7 +120,7 @@ def test_a_mesh_is_as_fine_as_was_asked_for(tmp_path, asset, monkeypatch, capsys
     monkeypatch.setattr("dreamsplat.mesh.mesh_of", mesh_of)
     counts = []
     for resolution in (16, 32):
-        run(asset, tmp_path / f"{resolution}.obj", "--mesh.surface.resolution", resolution, "--mesh.bake.views", 2)
+        run(asset, tmp_path / f"{resolution}.obj", "--surface.resolution", resolution, "--bake.views", 2)
         counts.append((tmp_path / f"{resolution}.obj").read_text().count("\nf "))
     assert 0 < counts[0] < counts[1] / 2
 
@@ -204,8 +204,8 @@ def test_a_file_is_never_written_onto_itself(tmp_path, asset, monkeypatch):
         ("out.ply", ["--max-mb", "0"], InvalidInput, "max_mb: 0"),
         ("out.ply", ["--max-mb", "nan"], InvalidInput, "max_mb: nan"),
         ("out.ply", ["--max-mb", "inf"], InvalidInput, "max_mb: inf"),
-        ("out.ply", ["--mesh.bake.views", "3"], InvalidInput, ".ply files hold no mesh"),
-        ("out.obj", ["--mesh.surface.gap", "9"], InvalidInput, "mesh.surface.gap: 9, expected at least 0"),
+        ("out.ply", ["--bake.views", "3"], InvalidInput, ".ply files hold no mesh"),
+        ("out.obj", ["--surface.gap", "9"], InvalidInput, "surface.gap: 9, expected at least 0"),
         ("out.ply", ["--max-mb", "0.0001"], InvalidInput, "one Gaussian takes .* bytes, expected at most 100"),
     ],
 )

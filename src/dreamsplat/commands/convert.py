@@ -15,13 +15,14 @@ from dreamsplat import registry
 from dreamsplat.commands.flags import parse_flags
 from dreamsplat.commands.places import check_input, check_output, ending
 from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.mesh.companions import obj_companions
 from dreamsplat.mesh.settings import MeshSettings
 
 if TYPE_CHECKING:
     from dreamsplat.types import Gaussians
 
 
-_MESHES = (".mesh.glb", ".obj")
+_MESHES = (".mesh.glb", ".obj", ".stl")
 _MESH = MeshSettings()
 EXPORTS = (".points.ply", *_MESHES)
 """Name endings of files that can be written and hold no Gaussians."""
@@ -53,8 +54,8 @@ class Convert:
     sh_degree: Literal[0, 1, 2, 3] | None = None
     """Degree of the spherical harmonics, which make colours change with direction: higher degrees are dropped, missing
     ones are filled with zeros. Some engines read only .ply files of degree 3."""
-    mesh: MeshSettings = _MESH
-    """How a mesh is made: OUT ends in .mesh.glb or .obj."""
+    mesh: Annotated[MeshSettings, tyro.conf.arg(name="")] = _MESH
+    """How a mesh is made: OUT ends in .mesh.glb, .obj or .stl."""
     overwrite: bool = False
     """Replace a file of that name."""
 
@@ -71,7 +72,13 @@ class Convert:
         if self.max_mb is not None and kind in _MESHES:
             raise InvalidInput("cannot limit the size of a mesh.", setting="max_mb", advice="Omit --max-mb.")
         if self.mesh != _MESH and kind not in _MESHES:
-            raise InvalidInput(f"{kind} files hold no mesh.", advice="Omit the flags --mesh.*.")
+            advice = "Omit --triangles, --texture, --surface.* and --bake.*."
+            raise InvalidInput(f"{kind} files hold no mesh.", advice=advice)
+        if self.mesh.texture is not None and kind == ".stl":
+            raise InvalidInput(".stl files hold no colours.", setting="texture", advice="Omit --texture.")
+        if self.mesh.texture is not None and kind == ".obj":
+            for beside in obj_companions(self.out):
+                check_output(beside, self.overwrite, (beside.suffix,))
         if self.up_axis != "z" and kind in _FIXED_AXES:
             raise InvalidInput(f"{kind} files always have +y up.", setting="up_axis", advice="Omit --up-axis.")
         if self.from_up_axis != "z" and self.asset.suffix.lower() == ".glb":

@@ -21,8 +21,10 @@ from dreamsplat.errors import DreamsplatError, InvalidInput
 
 T = TypeVar("T")
 
-UNPREFIXED = "config"
-"""The field of a command whose own fields are flags without its name before them."""
+UNPREFIXED = ("config", "mesh")
+"""Fields of commands whose own fields are flags without their name before them."""
+_PROMPTED = "config"
+"""The field of commands that take a prompt."""
 
 ELSEWHERE = {
     "num-steps": "steps", "iterations": "steps", "num-iterations": "steps", "iters": "steps", "max-steps": "steps",
@@ -93,7 +95,9 @@ def _raise_own_error(failure: BaseException | None) -> None:
     error = None if failure is None else failure.__context__
     if isinstance(error, DreamsplatError):
         # Settings that do not know where they sit name themselves only; tyro knows the rest.
-        place = str(getattr(failure, "arg", "")).removeprefix(f"{UNPREFIXED}.")
+        place = str(getattr(failure, "arg", ""))
+        for name in UNPREFIXED:
+            place = place.removeprefix(f"{name}.")
         known = "." in error.setting or error.setting == place
         known |= not place or "dummy" in place or place[0].isupper()  # tyro's names, not ours
         setting = error.setting if known else f"{place}.{error.setting}".rstrip(".")
@@ -140,14 +144,14 @@ def _hint(tokens: Sequence[str], kind: type, arguments: Sequence[str]) -> str:
             return f" There can be only one {word.split(':')[0]}."
         if (meant := ELSEWHERE.get(word.strip("-"))) and f"--{meant}" in known:
             return f" Perhaps you meant --{meant}."
-        if word == "--prompt" and UNPREFIXED in get_type_hints(kind):
+        if word == "--prompt" and _PROMPTED in get_type_hints(kind):
             return ' The prompt has no flag: generate "a red mushroom".'
         if near := difflib.get_close_matches(word, known, n=1):
             return f" Perhaps you meant {near[0]}."
     hints = get_type_hints(kind, include_extras=True)
-    takes_words = UNPREFIXED in hints or any(tyro.conf.Positional in get_args(hint) for hint in hints.values())
+    takes_words = _PROMPTED in hints or any(tyro.conf.Positional in get_args(hint) for hint in hints.values())
     loose = not words[0].startswith("-") and ":" not in words[0]
-    if UNPREFIXED in hints and loose:
+    if _PROMPTED in hints and loose:
         prompt = " ".join(itertools.takewhile(lambda word: not word.startswith("-") and ":" not in word, arguments))
         return f' Quote the prompt: "{prompt}".'
     return " A text or path with spaces needs quotes." if takes_words and loose else ""
@@ -163,6 +167,6 @@ def _flags_of(kind: type, prefix: str = "", choice: str = "") -> Iterator[tuple[
                 yield f"{path}:{member}", ""
                 yield from _flags_of(cls, f"{path}.", f"{path}:{member}")
         elif is_dataclass(inner) and isinstance(inner, type):
-            yield from _flags_of(inner, "" if name == UNPREFIXED else f"{path}.", choice)
+            yield from _flags_of(inner, "" if name in UNPREFIXED else f"{path}.", choice)
         elif tyro.conf.Positional not in marks and path not in WITHOUT_FLAG:
             yield f"--{path}", choice

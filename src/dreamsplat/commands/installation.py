@@ -29,6 +29,10 @@ OPTIONAL_PACKAGES = {
     "accelerate": "diffusion",
     "peft": "diffusion",
     "trimesh": "mesh",
+    "scikit-image": "mesh",
+    "fast-simplification": "mesh",
+    "manifold3d": "mesh",
+    "xatlas": "mesh",
     "gsplat": "gsplat",
     "gswarp": "gswarp",
 }

@@ -16,15 +16,16 @@ _TYPE_CODES = {np.dtype(kind): code for code, kind in TYPES.items()}
 _VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963
 
 
-def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> None:
-    """Write a .glb whose accessor i is arrays[i], [count, 1 to 4].
+def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]], png: bytes | None = None) -> None:
+    """Write a .glb whose accessor i is arrays[i], [count, 1 to 4], and whose only image is a PNG if there is one.
 
     Args:
         path: the file to write or replace.
-        document: the JSON without accessors, bufferViews and buffers.
+        document: the JSON without accessors, bufferViews, buffers and images.
         arrays: rows of 4, 8, 12 or 16 bytes, aligned as the standard requires: float32; uint8 or uint16, as fractions
             of their type's range; or uint32, as indices of vertices. The first holds positions, for which the standard
             requires bounds.
+        png: the content of a PNG file.
 
     Raises:
         FileProblem: if the file cannot be written, or would be 4 GiB or larger.
@@ -40,6 +41,10 @@ def write(path: Path, document: dict[str, Any], arrays: list[NDArray[Any]]) -> N
         views.append({"buffer": 0, "byteOffset": len(body), "byteLength": array.nbytes, "target": target})
         accessors.append(accessor)
         body += array.tobytes()
+    if png is not None:
+        document = {**document, "images": [{"bufferView": len(views), "mimeType": "image/png"}]}
+        views.append({"buffer": 0, "byteOffset": len(body), "byteLength": len(png)})
+        body += png + bytes(-len(png) % 4)
     whole = {**document, "accessors": accessors, "bufferViews": views, "buffers": [{"byteLength": len(body)}]}
     text = json.dumps(whole, separators=(",", ":"), allow_nan=False).encode()
     with replacing(path) as temporary:

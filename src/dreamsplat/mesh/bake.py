@@ -4,46 +4,23 @@ A camera's weight for a vertex grows with how squarely it sees it, and is 0 unle
 depth: behind that it is hidden. Vertices that no camera sees get the mean colour of nearby Gaussians.
 """
 
-from math import pi, sqrt, tan
-
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, max_pool2d, normalize
 
 from dreamsplat.maths.harmonics import sh_to_rgb
 from dreamsplat.maths.neighbours import nearest_neighbours
-from dreamsplat.maths.rotations import look_at, rotation_from_quats
+from dreamsplat.maths.rotations import rotation_from_quats
+from dreamsplat.mesh.cameras import cameras_around
 from dreamsplat.mesh.settings import BakeSettings
 from dreamsplat.render import render
-from dreamsplat.types import Cameras, Gaussians, Rendering
+from dreamsplat.types import Gaussians, Rendering
 
-_FOV_Y = pi / 6
 _CHUNK = 4  # Cameras rendered at a time.
 _RIM = 1 / 128  # Of a picture's width: how far past an occluder's edge a vertex still counts as seen.
 _SKIN = 1 / 32  # Of the object's size: how far the rendered depth of a soft surface may be off.
 _NEIGHBOURS = 8  # Gaussians that colour a vertex which no camera sees.
 _SEEN = 1e-3  # Weight above which only cameras count: one that sees the vertex at a slant of 80 degrees.
-
-
-def cameras_around(
-    vertices: Tensor,  # [V, 3]
-    count: int,
-    size: int,  # px
-) -> Cameras:
-    """Cameras on a sphere that each see all vertices, ordered from the top to the bottom."""
-    low, high = vertices.amin(dim=0), vertices.amax(dim=0)
-    centre = (low + high) / 2
-    radius = float((vertices - centre).norm(dim=1).max())
-    # A Fibonacci lattice: equal steps in height, each turned by the golden angle.
-    i = torch.arange(count, dtype=vertices.dtype)
-    height = 1 - (2 * i + 1) / count
-    turn = i * (pi * (3 - sqrt(5)))
-    around = (1 - height**2).sqrt()
-    outward = torch.stack([around * turn.cos(), around * turn.sin(), height], dim=1)
-    distance = 1.05 * radius / torch.sin(torch.tensor(_FOV_Y / 2))
-    focal_px = 0.5 * size / tan(_FOV_Y / 2)
-    intrinsics = vertices.new_tensor([[focal_px, 0, size / 2], [0, focal_px, size / 2], [0, 0, 1]])
-    return Cameras(look_at(centre + distance * outward, centre), intrinsics.expand(count, 3, 3), size, size)
 
 
 def bake_colours(

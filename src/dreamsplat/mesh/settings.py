@@ -15,8 +15,8 @@ class SurfaceSettings:
     level: float = 0.4
     """Density at the surface, > 0: sum of opacity times Gaussian. For assets of the bundled models, 0.4 gives the
     outline at which a renderer draws alpha 0.5, to within 1 % of its area."""
-    gap: int = 4
-    """Voxels, 0 to 8: a cavity counts as closed if the holes in its skin are no wider than twice this."""
+    gap: int = 3
+    """Voxels, 0 to 8: pits and holes no wider than twice this are filled, unless a camera looks through them."""
     smoothing: int = 10
     """Steps of Taubin smoothing, >= 0, without which each Gaussian is a bump. It preserves the volume."""
     least_share: float = 0.02
@@ -48,7 +48,14 @@ class BakeSettings:
 class MeshSettings:
     """How a mesh is made."""
 
+    triangles: int | None = 20_000
+    """At most this many triangles; None keeps all."""
+    texture: int | None = None
+    """Width and height of a texture, 64 to 8192 px; None gives each vertex a colour."""
     surface: SurfaceSettings = SurfaceSettings()
     """The shape of the mesh."""
     bake: BakeSettings = BakeSettings()
     """The colours of the mesh."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, triangles=(20, 10**8), texture=(64, 8192))

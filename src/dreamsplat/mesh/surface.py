@@ -1,7 +1,7 @@
 """The closed surface of an object of Gaussians: where their density crosses a level, without strays and cavities.
 
 The grid shrinks around the parts that are kept, so that strays far away do not cost resolution. Splat objects are often
-hollow skins. Empty voxels that cannot be reached from outside are filled, since they are never seen.
+hollow skins with thin spots. Empty voxels that nobody sees are filled, and so are narrow pits and holes in the skin.
 """
 
 from typing import Any
@@ -16,6 +16,8 @@ from dreamsplat.assets.gaussians import rows
 from dreamsplat.errors import InvalidInput, MissingDependency
 from dreamsplat.mesh.density import MIN_ALPHA, Grid, bounds, density_on, grid_over
 from dreamsplat.mesh.settings import SurfaceSettings
+from dreamsplat.mesh.simplify import outer_parts
+from dreamsplat.mesh.unseen import seen_space
 from dreamsplat.types import Gaussians
 
 _COARSE = 64  # Voxels along the longest side of the grids that only locate the object.
@@ -40,12 +42,17 @@ def extract_surface(gaussians: Gaussians, settings: SurfaceSettings) -> tuple[ND
     density = density_on(grid, gaussians).numpy()
     kept = _kept_pieces(density, settings)
     density = np.where(kept | (density <= settings.level), density, 0)
-    density = np.where(_hollows(kept, settings.gap), np.maximum(density, 2 * settings.level), density)
+    filled = _filled(kept, *seen_space(gaussians, grid), settings.gap)
+    near = ndimage.binary_dilation(filled & ~kept, iterations=2)
+    # Blurred, so that its surface is smooth and not in steps of a voxel.
+    blurred = 2 * settings.level * ndimage.gaussian_filter(filled.astype(np.float32), 1)
+    density = np.where(near, np.maximum(density, blurred), density)
     # A border of empty voxels closes the surface where the object touches the edge of the grid.
     corners, faces, _, _ = marching_cubes(np.pad(density, 1), settings.level, allow_degenerate=False)
     faces = faces[:, ::-1]  # scikit-image orders axes as z y x, which mirrors the order of corners.
     vertices = grid.origin.double().numpy() + grid.voxel * (corners.astype(np.float64) - 1)
-    return smoothed(vertices, faces, settings.smoothing), np.ascontiguousarray(faces, np.int64)
+    vertices, faces = outer_parts(vertices, np.ascontiguousarray(faces, np.int64))
+    return smoothed(vertices, faces, settings.smoothing), faces
 
 
 def _visible(gaussians: Gaussians) -> Gaussians:
@@ -87,32 +94,34 @@ def _kept_pieces(density: NDArray[np.float32], settings: SurfaceSettings) -> NDA
     return (mass >= settings.least_share * mass.max())[pieces] & (pieces > 0)
 
 
-def _hollows(solid: NDArray[np.bool_], gap: int) -> NDArray[np.bool_]:
-    """Empty voxels of cavities that can be reached from outside only through openings of up to `2 gap` voxels.
+def _filled(
+    solid: NDArray[np.bool_],  # [x, y, z]
+    seen: NDArray[np.bool_],  # [x, y, z]
+    open_space: NDArray[np.bool_],  # [x, y, z]
+    gap: int,
+) -> NDArray[np.bool_]:
+    """The solid [x, y, z] with all that is not seen, and with pits and holes up to `2 gap` voxels wide.
 
-    A cavity is wider than its opening, so a groove is not one, however narrow. Openings of each width up to the gap are
-    closed in turn, since what a narrow opening leaves of a cavity may be too small to survive closing a wide one.
+    Whatever a camera looks through to the background stays empty.
     """
-    empty = ~np.pad(solid, gap + 1)  # One layer of empty voxels remains, which connects everything outside.
-    hollow = np.zeros_like(empty)
-    for steps in range(gap + 1):
-        pieces, _ = _pieces(~_swollen(~empty, steps))
-        outside = pieces == pieces[0, 0, 0]
-        hollow |= _swollen(~outside & (pieces > 0), steps) & ~_swollen(outside, steps) & empty
+    padded = np.pad(solid | ~seen, gap + 1)
+    swollen = _distance(~padded) <= gap
+    closed = _distance(swollen) > gap
     inner = (slice(gap + 1, -gap - 1),) * 3
-    return hollow[inner]
+    filled: Any = ndimage.binary_fill_holes(solid | (closed[inner] & ~open_space))
+    return filled
+
+
+def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """From each voxel [x, y, z] of a mask to the nearest one outside it, voxels."""
+    found: Any = ndimage.distance_transform_edt(mask)
+    return found
 
 
 def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """The number of the piece that each voxel [x, y, z] belongs to (0 for none), and the number of pieces."""
     found: Any = ndimage.label(mask)
     return found
-
-
-def _swollen(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    """The mask [x, y, z] extended by all voxels up to `steps` faces away."""
-    wider: Any = ndimage.binary_dilation(mask, iterations=steps) if steps else mask
-    return wider
 
 
 def smoothed(

@@ -10,6 +10,22 @@ from dreamsplat.types import check_shapes
 
 
 @dataclass(frozen=True)
+class Texture:
+    """A picture that is laid over a mesh."""
+
+    uv: Tensor
+    """[T, 2] places on it, 0 to 1, v from below."""
+    faces: Tensor
+    """[F, 3] rows of `uv`: the places of each triangle's corners; int64."""
+    rgb: Tensor
+    """[H, W, 3] display colours, uint8, first row on top."""
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        check_shapes(uv=(self.uv, "T 2"), faces=(self.faces, "F 3"), rgb=(self.rgb, "H W 3"))
+
+
+@dataclass(frozen=True)
 class Mesh:
     """F triangles between V coloured vertices, in our world: +z up, the front towards -y."""
 
@@ -19,6 +35,8 @@ class Mesh:
     """[F, 3] rows of `vertices`, counter-clockwise as seen from outside; int64."""
     rgb: Tensor
     """[V, 3] display colours, in [0, 1]."""
+    texture: Texture | None = None
+    """What to show instead of the colours of the vertices."""
 
     def __post_init__(self) -> None:
         check_shapes(vertices=(self.vertices, "V 3"), faces=(self.faces, "F 3"), rgb=(self.rgb, "V 3"))
