@@ -33,8 +33,8 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 WITHIN = {"maths": {"errors", "types"}, "types": {"errors"}, "files": {"errors"}, "registry": {"errors", "codec"}}
 WITHIN |= {"codec": {"errors", "registry"}}
 """Which neighbours of its layer a module may import, besides itself."""
-LAZY = {"accelerate", "diffusers", "fast_simplification", "gsplat", "gswarp", "huggingface_hub", "imageio_ffmpeg"}
-LAZY |= {"manifold3d", "peft", "plyfile", "skimage", "transformers", "trimesh", "xatlas", "zstandard"}
+LAZY = {"DracoPy", "accelerate", "diffusers", "fast_simplification", "gsplat", "gswarp", "huggingface_hub"}
+LAZY |= {"imageio_ffmpeg", "manifold3d", "peft", "plyfile", "skimage", "transformers", "trimesh", "xatlas", "zstandard"}
 
 NEVER = {"torchvision", "open_clip", "lpips"}
 FILES = sorted(path for path in ROOT.rglob("*.py"))

@@ -21,7 +21,8 @@ from plyfile import PlyData, PlyElement
 from dreamsplat import load, save
 from dreamsplat.assets import Z_UP_TO_Y_UP, moved, rotated, rows
 from dreamsplat.errors import FileProblem
-from dreamsplat.formats import FORMATS, gltf, read
+from dreamsplat.files import gltf
+from dreamsplat.formats import FORMATS, read
 from dreamsplat.maths.harmonics import rgb_to_sh, sh_to_rgb
 from dreamsplat.types import Gaussians
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import struct
+import subprocess
 import sys
 
 import numpy as np
@@ -594,3 +595,27 @@ def test_a_mesh_without_trimesh_names_the_command_and_a_cloud_needs_none(tmp_pat
     assert len(sample(cloud)) == 3
     mesh = write_ply(tmp_path / "m.ply", "<", xyz_columns([(0, 0, 0), (1, 0, 0), (0, 1, 0)]), faces=[(0, 1, 2)])
     assert len(sample(mesh, count=10)) == 10
+
+
+def test_what_a_gltf_requires_is_checked_before_torch_is_imported(tmp_path):
+    path = write_glb(tmp_path / "a.glb")
+    path.write_bytes(path.read_bytes().replace(b'"scene": 0', b'"extensionsRequired": ["X"], "scene": 0'))
+    content = path.read_bytes()
+    size = len(content) - 20 - 8 - 36
+    head = struct.pack("<4sIII4s", b"glTF", 2, len(content), size, b"JSON")
+    path.write_bytes(head + content[20:])
+    program = f"""
+import sys
+from pathlib import Path
+from dreamsplat.config import DreamConfig
+from dreamsplat.errors import FileProblem
+from dreamsplat.priors3d.from_file import FromFile
+try:
+    FromFile(Path({str(path)!r})).check(DreamConfig(prompt="a duck"))
+except FileProblem as refused:
+    assert "requires the extension 'X'" in str(refused), refused
+    assert "torch" not in sys.modules
+else:
+    raise AssertionError("it was not refused")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

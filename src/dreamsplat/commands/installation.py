@@ -29,6 +29,7 @@ OPTIONAL_PACKAGES = {
     "accelerate": "diffusion",
     "peft": "diffusion",
     "trimesh": "mesh",
+    "DracoPy": "mesh",
     "scikit-image": "mesh",
     "fast-simplification": "mesh",
     "manifold3d": "mesh",

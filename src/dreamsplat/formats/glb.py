@@ -27,14 +27,15 @@ from numpy.typing import NDArray
 from dreamsplat.assets.frame import Z_UP_TO_Y_UP, rotated
 from dreamsplat.assets.gaussians import join
 from dreamsplat.errors import FileProblem
+from dreamsplat.files import gltf
 from dreamsplat.files.checked_json import shown
-from dreamsplat.formats import gltf, gltf_writer
+from dreamsplat.files.gltf_extensions import check_required
+from dreamsplat.formats import gltf_nodes, gltf_writer
 from dreamsplat.maths.harmonics import sh_to_rgb
 from dreamsplat.maths.srgb import srgb_to_linear
 from dreamsplat.types import Gaussians
 
 _EXTENSION = "KHR_gaussian_splatting"
-_QUANTISATION = "KHR_mesh_quantization"  # Positions as integers.
 _POINTS = 0
 _UNIFORM = 1e-4  # How far a node's matrix may be from a rotation times a scale, relative to that scale.
 _PARTS = 500  # Most meshes that a file's nodes may show in all; turning each takes milliseconds.
@@ -85,9 +86,7 @@ def read(path: Path) -> Gaussians:
             linear colours, other kernels), or a node stretches or mirrors them.
     """
     glb = gltf.Glb.open(path)
-    for name in glb.listing(glb.json, "extensionsRequired"):
-        if name not in (_EXTENSION, _QUANTISATION):
-            glb.refuse(f"it needs the extension {shown(name)}, which is not supported", "Save it without.")
+    check_required(glb)
     parts = _parts(glb)
     if not parts:
         glb.refuse(f"no Gaussians: none of its meshes in the scene has {_EXTENSION}")
@@ -110,7 +109,7 @@ def _parts(glb: gltf.Glb) -> list[tuple[_Splats, NDArray[np.float64]]]:
     meshes: dict[int, list[_Splats]] = {}
     parts: list[tuple[_Splats, NDArray[np.float64]]] = []
     count, floats = 0, 0
-    for mesh, world in glb.instances():
+    for _, mesh, world in gltf_nodes.instances(glb, gltf_nodes.nodes_of(glb)):
         if mesh not in meshes:
             meshes[mesh] = _splats_of(glb, mesh)
         for splats in meshes[mesh]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import replacing
-from dreamsplat.formats.gltf import BINARY_CHUNK, COMPONENTS, JSON_CHUNK, MAGIC, SIZE_LIMIT, TYPES
+from dreamsplat.files.gltf import BINARY_CHUNK, COMPONENTS, JSON_CHUNK, MAGIC, SIZE_LIMIT, TYPES
 
 _TYPE_CODES = {np.dtype(kind): code for code, kind in TYPES.items()}
 _VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963

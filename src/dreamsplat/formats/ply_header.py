@@ -48,9 +48,9 @@ class Header:
     """Bytes, up to where the numbers begin."""
 
 
-def singles(properties: Properties) -> set[str]:
-    """The properties that are not lists."""
-    return {name for name, (_, length_type) in properties.items() if length_type is None}
+def singles(properties: Properties) -> list[str]:
+    """The properties that are not lists, in the order of the file."""
+    return [name for name, (_, length_type) in properties.items() if length_type is None]
 
 
 def read_header(path: Path, content: bytes) -> Header:

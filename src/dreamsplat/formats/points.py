@@ -34,6 +34,7 @@ def read_points(path: Path) -> PointCloud:
     with np.errstate(invalid="ignore"):  # a signalling NaN, which is not drawn, like any other
         xyz = torch.from_numpy(np.stack([columns[known[a]].values.astype(np.float64) for a in "xyz"], axis=1))
     if names is None:
-        _log.warning("%s: it has no colours: all of it is grey.", path)
+        others = " ".join(name for name in known.values() if name.lower() not in "xyz")
+        _log.warning("%s: it has no colours%s: all of it is grey.", path, f", only {others[:80]}" if others else "")
         return PointCloud(xyz, torch.full_like(xyz, GREY))
     return PointCloud(xyz, display_colours(path, columns, names, vertex.properties))

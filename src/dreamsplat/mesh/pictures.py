@@ -34,6 +34,11 @@ class Neighbours:
         self._reported = set[str]()
 
     @property
+    def is_whole(self) -> bool:
+        """Whether everything that was asked for was there, and usable."""
+        return not self._reported
+
+    @property
     def size(self) -> int:
         """Bytes read so far."""
         return sum(map(len, self._read.values()))
@@ -53,15 +58,15 @@ class Neighbours:
                 content = self._content(candidate)
             except (OSError, ValueError):
                 continue
-            kind = _kind_of_picture(content)
+            kind = kind_of_picture(content)
             if kind is not None and kind not in PICTURES:
-                self._report(name, f"is {kind}, expected one of {', '.join(PICTURES)}")
+                self.report(name, f"is {kind}, expected one of {', '.join(PICTURES)}")
                 raise FileNotFoundError(name)
             if kind is None and suffix not in (".mtl", ".bin"):
-                self._report(name, "is not a readable picture")
+                self.report(name, "is not a readable picture")
             return content
         if suffix != ".bin":  # A mesh without its numbers is useless: that becomes an error.
-            self._report(name, "is missing")
+            self.report(name, "is missing")
         raise FileNotFoundError(name)
 
     __getitem__ = get
@@ -74,7 +79,8 @@ class Neighbours:
             self._read[place] = read_bytes(place)
         return self._read[place]
 
-    def _report(self, name: str, why: str) -> None:
+    def report(self, name: str, why: str) -> None:
+        """Log once what is wrong with a picture."""
         if name not in self._reported:
             self._reported.add(name)
             _log.warning("%s: '%s' %s; colours ignore it.", self.path, name[:100], why)
@@ -117,10 +123,12 @@ def _places(name: str) -> list[str]:
     return [name.strip(), *guesses]
 
 
-def _kind_of_picture(content: bytes) -> str | None:
+def kind_of_picture(content: bytes) -> str | None:
     """Pillow's name for the kind of picture, judged by its header alone; None if it is not a picture."""
     from PIL import Image
 
+    if content[1:7] == b"KTX 20":
+        return "KTX2"
     try:
         with Image.open(BytesIO(content)) as image:
             return image.format

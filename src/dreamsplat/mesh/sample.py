@@ -5,6 +5,7 @@ A mesh is a tuple of patches: triangles with a colour at each corner and possibl
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from dreamsplat.files.atomic import refuse
 from dreamsplat.formats.any_ply import Column
 from dreamsplat.formats.points import GREY
 from dreamsplat.types import PointCloud, check_shapes
+
+Wrap = Literal["repeat", "mirror", "clamp"]
+"""What lies beyond the sides of a texture: it again, its mirror image, or its outermost colours."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,11 @@ class Patch:
     rgb: Tensor
     """[F, 3, 3] display colours of the corners; those of a texture are multiplied by them."""
     uv: Tensor | None = None
-    """[F, 3, 2] texture coordinates of the corners: (0, 0) is the lower left of the texture, which repeats."""
+    """[F, 3, 2] texture coordinates of the corners: (0, 0) is the lower left of the texture."""
     texture: Tensor | None = None
     """[h, w, 3] uint8 display colours, first row on top."""
+    wrap: tuple[Wrap, Wrap] = ("repeat", "repeat")
+    """What is beyond the texture along its width and its height."""
 
     def __post_init__(self) -> None:
         check_shapes(corners=(self.corners, "F 3 3"), rgb=(self.rgb, "F 3 3"))
@@ -80,9 +86,16 @@ def _colours(patch: Patch, rows: Tensor, weights: Tensor) -> Tensor:
     u, v = (patch.uv[rows] * weights).sum(dim=1).unbind(dim=1)
     height, width = patch.texture.shape[:2]
     # The nearest texel: between texels lie the seams of an atlas.
-    column = (u.remainder(1) * width).long().clamp_max(width - 1)
-    row = ((1 - v).remainder(1) * height).long().clamp_max(height - 1)
+    column = (_wrapped(u, patch.wrap[0]) * width).long().clamp_max(width - 1)
+    row = (_wrapped(1 - v, patch.wrap[1]) * height).long().clamp_max(height - 1)
     return rgb * patch.texture[row, column].float() / 255
+
+
+def _wrapped(places: Tensor, wrap: Wrap) -> Tensor:
+    """Texture coordinates as places from 0 to 1 in the texture."""
+    if wrap == "repeat":
+        return places.remainder(1)
+    return places.clamp(0, 1) if wrap == "clamp" else 1 - (places.remainder(2) - 1).abs()
 
 
 def polygon_patch(

@@ -1,6 +1,7 @@
 """A coloured point cloud, Gaussians or a mesh in a file: read, turned upright, centred, scaled and sampled."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from dreamsplat.priors3d.base import AbstractCloudPrior
 from dreamsplat.priors3d.from_file import UP, FromFile, start_kind
 from dreamsplat.types import PointCloud
 
+_log = logging.getLogger(__name__)
 _FEW_TRIANGLES = 200_000
 """So many triangles may be in a PLY of any size; more of them take at least 4 bytes each, or it is a bomb."""
 
@@ -144,6 +146,8 @@ def _read_ply_mesh(path: Path) -> PointCloud | Surface:
     corner_rgb, face_rgb = (
         display_colours(path, columns[part], names, kinds[part]) if names else None for part, names in colours.items()
     )
+    if corner_rgb is None and face_rgb is None:
+        _log.warning("%s: it has no colours: all of it is grey.", path)
     polygons = columns["face"].get("vertex_indices", columns["face"].get("vertex_index"))
     if polygons is None:
         refuse(path, "its faces list no vertices")

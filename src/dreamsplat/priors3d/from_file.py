@@ -87,7 +87,11 @@ class FromFile(AbstractCloudPriorSpec):
             raise FileProblem(f"{self.file}: is a folder, expected a file.", setting="prior3d.file")
         if not os.path.isdir(self.file) and not read_start(self.file, 1):
             raise FileProblem(f"{self.file}: the file is empty.", setting="prior3d.file", advice="Export it again.")
-        start_kind(self.file)
+        if start_kind(self.file).ending in (".glb", ".gltf"):
+            from dreamsplat.files.gltf import Glb
+            from dreamsplat.files.gltf_extensions import check_required
+
+            check_required(Glb.open(self.file))
 
 
 def start_kind(path: Path) -> Kind:

@@ -1,7 +1,7 @@
-"""glTF 2.0 files, binary (.glb) or as text (.gltf): JSON, numbers, accessors that locate numbers, and nodes.
+"""glTF 2.0 files, binary (.glb) or as text (.gltf): JSON, numbers, and accessors that locate numbers.
 
 Only what lies inside the file, or beside a .gltf, is read, and every size is first checked against it. Khronos, glTF
-2.0 specification, sections 3.5 (nodes), 3.6 (accessors) and 4 (the container).
+2.0 specification, sections 3.6 (accessors) and 4 (the container).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,12 +17,13 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from dreamsplat.errors import FileProblem
 from dreamsplat.files.atomic import read_bytes, refuse
-from dreamsplat.files.checked_json import NUMBER_LIMIT, are_numbers, is_whole, parse, shown
+from dreamsplat.files.checked_json import are_numbers, is_whole, parse, shown
 
 MAGIC = b"glTF"
 """What a .glb begins with."""
-COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
+COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 """Shape of an accessor's values -> numbers in each."""
 TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 """Component type of an accessor -> numpy type."""
@@ -36,7 +36,8 @@ _BLANK = b"\xef\xbb\xbf \t\r\n"
 _EMBEDDED = re.compile(rb'"data:[^"]*"')  # Numbers as base64.
 _JSON_LIMIT = 2 << 20  # bytes; scenes have some KB, and a MB of brackets becomes 50 MB of objects.
 _CHUNKS = 8  # JSON comes first and numbers second; others may follow, but not without end.
-_NODES = 30_000  # Most nodes of a scene; each that has a rotation takes 30 microseconds.
+_ZEROS = 1 << 20  # Most values of a sparse accessor that starts from zeros.
+_MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
 def chunks_of(path: Path, content: bytes) -> tuple[bytes, memoryview]:
@@ -99,14 +100,18 @@ class Glb:
         content = read_bytes(path)
         is_text = content.lstrip(_BLANK).startswith(b"{")
         text, body = (content, memoryview(b"")) if is_text else chunks_of(path, content)
-        size = len(text) - sum(map(len, _EMBEDDED.findall(text)))
-        if size > _JSON_LIMIT:
-            refuse(path, f"its JSON has {size} bytes, expected at most {_JSON_LIMIT}", "Save only the splats.")
+        size, limit = len(text) - sum(map(len, _EMBEDDED.findall(text))), max(_JSON_LIMIT, len(content) // 2)
+        if size > limit:
+            refuse(path, f"its JSON has {size} bytes, expected at most {limit}", "Drop or join some of its parts.")
         document = json_of(path, text.removeprefix(_BLANK[:3]))
         asset = document.get("asset")
-        version = asset.get("version") if isinstance(asset, dict) else None
-        if not str(version).startswith("2."):
-            refuse(path, f"glTF version {shown(version)}; only 2 can be read", "Convert the file first.")
+        asset = asset if isinstance(asset, dict) else {}
+        if "version" not in asset:
+            refuse(path, "it states no glTF version", "Convert it to glTF 2.0 first.")
+        for key in ("version", "minVersion"):
+            version = str(asset.get(key, "2.0"))
+            if version.partition(".")[0] != "2" or (key == "minVersion" and version != "2.0"):
+                refuse(path, f"glTF version {shown(asset[key])}; only 2.0 can be read", "Convert the file first.")
         return cls(path, document, body)
 
     def numbers(self, index: object) -> memoryview:
@@ -118,19 +123,39 @@ class Glb:
         return self.buffers[index]
 
     def _located(self, index: int, uri: object) -> memoryview:
-        if uri is None and index == 0:
+        if uri is None and index == 0 and len(self.body):
             return self.body
         if not isinstance(uri, str):
+            if any(name in self.listing(self.json, "extensionsUsed") for name in _MESHOPT):
+                advice = "Export it without meshopt compression, gltfpack without -c."
+                self.refuse("its numbers are compressed by meshopt, which cannot be read", advice)
             self.refuse(f"buffer {index} is not in the file; it is damaged")
         if uri.startswith("data:"):
             try:
                 return memoryview(base64.b64decode(uri.partition(",")[2], validate=True))
             except ValueError:
                 self.refuse(f"buffer {index}: its base64 is damaged")
-        place = (self.path.parent / unquote(uri)).resolve()
+        place = (self.path.parent / unquote(uri).replace("\\", "/")).resolve()
         if "://" in uri or not place.is_relative_to(self.path.parent.resolve()):
             self.refuse(f"its numbers lie outside its folder, in {shown(uri)}", "Save it as a single .glb.")
-        return memoryview(read_bytes(place))
+        try:
+            return memoryview(read_bytes(place))
+        except FileProblem:
+            self.refuse(f"{shown(uri)} is missing or cannot be read", "Keep it beside the file, or save one .glb.")
+
+    def view(self, index: object) -> memoryview:
+        """The bytes of a buffer view."""
+        view = self.item("bufferViews", index)
+        start, length = self._whole(view, "byteOffset", 0), self._whole(view, "byteLength", None)
+        body = self.numbers(view.get("buffer"))
+        if start + length > len(body):
+            self.refuse(f"bufferViews {index}: {length} bytes do not fit the file's; it is damaged or cut short")
+        return body[start : start + length]
+
+    def extension(self, owner: dict[str, Any], name: str) -> dict[str, Any] | None:
+        """The settings of an extension; None if the owner does not have it."""
+        found = self.mapping(owner.get("extensions", {}), "extensions").get(name)
+        return None if found is None else self.mapping(found, name)
 
     def item(self, kind: str, index: object) -> dict[str, Any]:
         """Entry `index` of the top-level list `kind`, such as "meshes"."""
@@ -141,57 +166,65 @@ class Glb:
 
     def accessor(self, index: object, components: int) -> NDArray[np.float32]:
         """The values [count, components] of an accessor; normalised integers become fractions of their range."""
-        stored = self._stored(index, components)
+        return self.fractions(self.stored(index, components), self.item("accessors", index))
+
+    def fractions(self, stored: NDArray[Any], accessor: dict[str, Any]) -> NDArray[np.float32]:
+        """Stored values as what they mean: normalised integers are fractions of their range."""
         values = stored.astype(np.float32)
-        if self.item("accessors", index).get("normalized") is True and stored.dtype.kind != "f":
+        if accessor.get("normalized") is True and stored.dtype.kind != "f":
             values = np.maximum(values / np.float32(np.iinfo(stored.dtype).max), -1)
         return values
 
     def count(self, index: object, components: int) -> int:
         """The length of an accessor, whose values are all in the file; several accessors may share the same bytes."""
-        return len(self._stored(index, components))
+        return len(self.stored(index, components))
 
-    def _stored(self, index: object, components: int) -> NDArray[Any]:
-        """The values [count, components] of an accessor as stored, not copied."""
+    def stored(self, index: object, components: int) -> NDArray[Any]:
+        """The values [count, components] of an accessor as stored; not copied, unless it is sparse."""
         accessor = self.item("accessors", index)
-        if "bufferView" not in accessor or "sparse" in accessor:
-            self.refuse(f"accessor {index} is compressed or sparse", "Save the file without compression.")
-        view = self.item("bufferViews", accessor["bufferView"])
         code, shape = accessor.get("componentType"), accessor.get("type")
         kind = TYPES.get(code) if isinstance(code, int) else None
         if kind is None or not isinstance(shape, str) or COMPONENTS.get(shape) != components:
             self.refuse(f"accessor {index} is {shown(shape)} of type {shown(code)}, expected {components} components")
+        name, count = f"accessor {index}", self._whole(accessor, "count", None)
+        if "bufferView" in accessor:
+            values = self._viewed(name, accessor, np.dtype(kind), count, components)
+        elif "sparse" not in accessor:  # By the standard these are zeros; in real files they were compressed away.
+            self.refuse(f"{name} is compressed", "Save the file without compression.")
+        elif count * components > _ZEROS:
+            self.refuse(f"{name}: {count} values do not fit the file's bytes; it is damaged")
+        else:
+            values = np.zeros((count, components), kind)
+        return self._replaced(name, accessor["sparse"], values) if "sparse" in accessor else values
+
+    def _viewed(
+        self, name: str, place: dict[str, Any], dtype: np.dtype[Any], count: int, components: int
+    ) -> NDArray[Any]:
+        """Values [count, components] in a buffer view."""
+        view = self.item("bufferViews", place.get("bufferView"))
         body = self.numbers(view.get("buffer"))
-        dtype = np.dtype(kind)
-        count = self._whole(accessor, "count", None)
         stride = self._whole(view, "byteStride", components * dtype.itemsize)
-        inside = self._whole(accessor, "byteOffset", 0)
+        inside = self._whole(place, "byteOffset", 0)
         start, length = self._whole(view, "byteOffset", 0), self._whole(view, "byteLength", None)
         needed = inside + stride * max(0, count - 1) + components * dtype.itemsize
         if not components * dtype.itemsize <= stride <= 252 or needed > length or start + length > len(body):
-            self.refuse(
-                f"accessor {index}: {shown(count)} values do not fit the file's bytes; it is damaged or cut short"
-            )
-        strides = (stride, dtype.itemsize)
-        return np.ndarray((count, components), dtype, body, start + inside, strides)
+            self.refuse(f"{name}: {count} values do not fit the file's bytes; it is damaged or cut short")
+        return np.ndarray((count, components), dtype, body, start + inside, (stride, dtype.itemsize))
 
-    def instances(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Every node with a mesh, in the order of the scene: the mesh's index and its matrix [4, 4] to the world."""
-        still = np.eye(4)
-        waiting = [(root, still) for root in reversed(self._few(self._roots()))]
-        seen: set[int] = set()
-        while waiting:
-            index, above = waiting.pop()
-            node = self.item("nodes", index)
-            if index in seen:
-                self.refuse(f"node {index} is reached twice; nodes must form trees, so the file is damaged")
-            seen.add(index)
-            world = self._moved(above, node, index)
-            if "mesh" in node:
-                self.item("meshes", node["mesh"])
-                yield node["mesh"], world
-            children = self._few(self.listing(node, "children"), besides=len(seen) + len(waiting))
-            waiting += [(child, world) for child in reversed(children)]
+    def _replaced(self, name: str, sparse: object, values: NDArray[Any]) -> NDArray[Any]:
+        """A copy of values, some rows of which a sparse accessor gives."""
+        sparse, (count, components) = self.mapping(sparse, "sparse"), values.shape
+        places, rows = (self.mapping(sparse.get(key), f"sparse {key}") for key in ("indices", "values"))
+        kind = TYPES.get(code) if isinstance(code := places.get("componentType"), int) else None
+        if kind is None:
+            self.refuse(f"{name}: its sparse indices are of type {shown(code)}")
+        given = self._whole(sparse, "count", None)
+        where = self._viewed(name, places, np.dtype(kind), given, 1)[:, 0].astype(np.int64)
+        if where.size and not 0 <= where.min() <= where.max() < count:
+            self.refuse(f"{name}: a sparse index is beyond its {count} values; it is damaged")
+        replaced = values.copy()
+        replaced[where] = self._viewed(name, rows, values.dtype, given, components)
+        return replaced
 
     def listing(self, owner: dict[str, Any], key: str) -> list[Any]:
         """The list under a key; empty if there is none."""
@@ -210,59 +243,8 @@ class Glb:
         """Raise a FileProblem that names the file."""
         refuse(self.path, reason, advice)
 
-    def _roots(self) -> list[Any]:
-        """The root nodes: those of the scene to show or, in a file without scenes, all that have no parent."""
-        if self.json.get("scenes"):
-            return self.listing(self.item("scenes", self.json.get("scene", 0)), "nodes")
-        nodes = self._few(self.listing(self.json, "nodes"))
-        children = [self.listing(self.mapping(node, f"node {i}"), "children") for i, node in enumerate(nodes)]
-        below = {child for each in children for child in each if type(child) is int}
-        return [index for index in range(len(nodes)) if index not in below]
-
-    def _few(self, nodes: list[Any], besides: int = 0) -> list[Any]:
-        """The nodes; refused if a scene may not have this many, together with `besides` others."""
-        if len(nodes) + besides > _NODES:
-            self.refuse(f"it has more than {_NODES} nodes", "Join or drop some of them.")
-        return nodes
-
-    def _moved(self, above: NDArray[np.float64], node: dict[str, Any], index: int) -> NDArray[np.float64]:
-        """A node's matrix [4, 4] to the world, given its parent's; in large scenes most nodes move nothing."""
-        if "matrix" in node:
-            world = above @ self._numbers(node, "matrix", 16).reshape(4, 4).T  # column by column in the file
-        elif "rotation" in node or "scale" in node or "translation" in node:
-            world = above @ self._local(node, index)
-        else:
-            return above
-        if not np.abs(world).max() < NUMBER_LIMIT:
-            self.refuse(f"node {index} is moved or scaled too far; the file is damaged")
-        return world
-
-    def _local(self, node: dict[str, Any], index: int) -> NDArray[np.float64]:
-        """A node's matrix [4, 4] to its parent, from its rotation, scale and translation."""
-        local = np.eye(4)
-        if "rotation" in node:
-            local[:3, :3] = self._rotation(node, index)
-        if "scale" in node:
-            local[:3, :3] *= self._numbers(node, "scale", 3)
-        if "translation" in node:
-            local[:3, 3] = self._numbers(node, "translation", 3)
-        return local
-
-    def _rotation(self, node: dict[str, Any], index: int) -> NDArray[np.float64]:
-        """A node's rotation as a matrix [3, 3]. `maths.rotations` does this for tensors, at more cost per node."""
-        quat = self._numbers(node, "rotation", 4)
-        length = float(np.linalg.norm(quat))
-        if not length > 1e-6:
-            self.refuse(f"node {index}: its rotation is 0 0 0 0; the file is damaged")
-        x, y, z, w = (quat / length).tolist()
-        rows = (
-            (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-            (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-            (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-        )
-        return np.array(rows)
-
-    def _numbers(self, owner: dict[str, Any], key: str, count: int) -> NDArray[np.float64]:
+    def list_of_numbers(self, owner: dict[str, Any], key: str, count: int) -> NDArray[np.float64]:
+        """The `count` numbers under a key."""
         values = owner[key]
         if not isinstance(values, list) or len(values) != count or not are_numbers(values):
             self.refuse(f"{key} is not a list of {count} numbers; the file is damaged")
