@@ -336,6 +336,16 @@ def test_scales_and_opacities_that_are_no_logarithms_and_logits_are_said(tmp_pat
     caplog.clear()
     load(write_ply(tmp_path / "b.ply", vertices(asset) | {"opacity": asset.opacities.numpy()}))
     assert "its opacities look like 0 to 1" in caplog.text
+
+
+@pytest.mark.parametrize("top", [1, 255])
+def test_colours_in_place_of_harmonics_are_said_and_not_changed(tmp_path, asset, top, caplog):
+    columns = vertices(asset)
+    for channel in range(3):
+        columns[f"f_dc_{channel}"] = top * np.linspace(0, 1, len(asset))
+    loaded = load(write_ply(tmp_path / "a.ply", columns))
+    assert [f"reach from 0 to {top} like colours" in message for message in caplog.messages] == [True]
+    assert float(loaded.sh.max()) == top
     caplog.clear()
     load(write_ply(tmp_path / "c.ply", vertices(asset)))
     assert caplog.messages == []

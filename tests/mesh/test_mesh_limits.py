@@ -17,7 +17,7 @@ from PIL import Image
 from dreamsplat.errors import FileProblem
 from dreamsplat.mesh import gltf_mesh
 from dreamsplat.mesh import pictures as mesh_pictures
-from dreamsplat.mesh.limits import MOST_PARTS
+from dreamsplat.mesh.read import MOST_PARTS
 from dreamsplat.priors3d.from_file import FromFile
 
 pytest.importorskip("trimesh", reason="trimesh is not installed")

@@ -619,3 +619,17 @@ else:
     raise AssertionError("it was not refused")
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj"])
+def test_coordinates_that_are_not_finite_are_refused_in_one_line_and_no_other(tmp_path, suffix, recwarn):
+    path = write_glb(tmp_path / "a.glb")
+    if suffix == ".glb":
+        content = bytearray(path.read_bytes())
+        content[-36:-32] = b"\x01\x00\x80\x7f"  # a signalling NaN
+        path.write_bytes(content)
+    else:
+        path = tmp_path / "a.obj"
+        path.write_text("v inf 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    assert "NaN, infinite" in refusal(path)
+    assert [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)] == []

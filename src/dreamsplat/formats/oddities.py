@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 def warn_of_activated_values(path: Path, gaussians: Gaussians) -> None:
-    """Say where a PLY seems to hold scales or opacities themselves instead of their logarithms and logits."""
+    """Say where a PLY seems to hold scales, opacities or colours themselves instead of what the standard stores."""
     if len(gaussians) < _ENOUGH:
         return
     logs, logits = gaussians.scales.log(), gaussians.opacities.logit()
@@ -21,6 +21,11 @@ def warn_of_activated_values(path: Path, gaussians: Gaussians) -> None:
         _log.warning("%s: its scale_* look like lengths; they should be the logarithms of lengths.", path)
     if bool(((logits >= -1e-4) & (logits <= 1.0001)).all()) and float(logits.max()) > 0.05:
         _log.warning("%s: its opacities look like 0 to 1; they should be logits, such as -2 to 5.", path)
+    first = gaussians.sh[:, 0]
+    low, high = float(first.min()), float(first.max())
+    if float(first.abs().median()) > 8 or (0 <= low < 0.1 and 0.9 < high <= 1):
+        reach = f"reach from {low:.4g} to {high:.4g} like colours"
+        _log.warning("%s: its f_dc_* %s; they should be harmonics, such as -1.8 to 1.8.", path, reach)
 
 
 def warn_of_lost_detail(path: Path, gaussians: Gaussians) -> None:

@@ -20,7 +20,6 @@ from dreamsplat.files.atomic import read_bytes, refuse
 from dreamsplat.formats.ply_colours import scaled_to_1
 from dreamsplat.formats.points import GREY
 from dreamsplat.mesh.gltf_mesh import read_gltf
-from dreamsplat.mesh.limits import check_parts
 from dreamsplat.mesh.lost_colours import obj_in_unit_range, off_colours, stl_colours
 from dreamsplat.mesh.pictures import Neighbours, Textures
 from dreamsplat.mesh.sample import Patch, Surface
@@ -29,9 +28,13 @@ from dreamsplat.types import PointCloud
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MOST_PARTS = 2000
+"""Uses of materials in an .obj, solids of an .stl: each costs some time."""
+
 _log = logging.getLogger(__name__)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # What is NaN or infinite is refused later, in one line.
 def read_mesh(path: Path, ending: str | None = None) -> Surface | PointCloud:
     """The triangles of a file, in its own axes; its points if it has no triangles.
 
@@ -56,7 +59,9 @@ def read_mesh(path: Path, ending: str | None = None) -> Surface | PointCloud:
         raise MissingDependency(f"{path}: reading {ending} files needs trimesh.", advice=advice) from error
     neighbours: Any = Neighbours(path)
     kind = ending[1:]
-    check_parts(path, kind, content)
+    word = {"stl": b"endsolid", "obj": b"usemtl"}.get(kind)
+    if word is not None and (count := content.count(word)) > MOST_PARTS:
+        refuse(path, f"{count} times '{word.decode()}', at most {MOST_PARTS}", "Join its parts first.")
     try:
         if kind == "obj":
             content = obj_in_unit_range(path, content.replace(b"\t", b" "))  # trimesh does not split at tabs.
@@ -110,7 +115,7 @@ def _patch(path: Path, mesh: Any, pose: NDArray[np.float64], textures: Textures)
             return Patch(corners, white, torch.from_numpy(np.nan_to_num(uv)[faces]), texture), True
     colours = _painted(mesh, faces)
     if colours is None and material_rgb is not None:
-        colours = scaled_to_1(path, torch.from_numpy(material_rgb), 1.0).numpy()
+        colours = scaled_to_1(path, torch.from_numpy(material_rgb).nan_to_num(), 1.0).numpy()
     rgb = torch.full_like(corners, GREY if colours is None else 1.0)
     return Patch(corners, rgb if colours is None else rgb * torch.from_numpy(colours).clamp(0, 1)), colours is not None
 
