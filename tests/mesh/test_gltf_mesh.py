@@ -384,6 +384,18 @@ def test_what_draco_packed_is_unpacked(tmp_path, painted):
     torch.testing.assert_close(cloud.rgb[far], expected[far], atol=0.01, rtol=0)
 
 
+def test_large_meshes_that_draco_packed_well_are_not_taken_for_bombs(tmp_path):
+    draco = pytest.importorskip("DracoPy", reason="DracoPy is not installed")
+    mesh = trimesh.creation.icosphere(6)
+    packed = draco.encode(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32), compression_level=7)
+    assert len(packed) < 240_000
+    scene = Scene(extensionsUsed=["KHR_draco_mesh_compression"])
+    scene.document["accessors"] += [{"componentType": 5126, "count": len(mesh.vertices), "type": "VEC3"}]
+    settings_ = {"bufferView": scene.view(packed), "attributes": {"POSITION": 0}}
+    primitive = {"attributes": {"POSITION": 0}, "extensions": {"KHR_draco_mesh_compression": settings_}}
+    assert len(patches(scene.write(tmp_path / "a.glb", primitive))[0].corners) == 81_920
+
+
 def test_draco_without_its_decoder_or_with_damaged_bytes_names_the_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "DracoPy", None)
     with pytest.raises(

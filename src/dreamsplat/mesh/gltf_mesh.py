@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamsplat.files.gltf import COMPONENTS, Glb
-from dreamsplat.files.gltf_extensions import check_required
+from dreamsplat.files.gltf_extensions import DRACO, check_required
 from dreamsplat.formats.gltf_nodes import Node, instances, nodes_of
 from dreamsplat.formats.ply_colours import scaled_to_1
 from dreamsplat.formats.points import GREY
@@ -31,7 +31,8 @@ LINEAR_EXPORTERS = ("dreamsplat", "Khronos glTF Blender I/O", "THREE.GLTFExporte
 MOST_PARTS = 10_000
 """Primitives that a file may hold and show in all; each takes about 0.1 ms."""
 FEW_VALUES = 500_000
-"""Vertices and indices that a file of any size may show; a larger one may show one for each of its bytes."""
+"""Vertices and indices that a file of any size may show; a larger one may show two for each of its bytes, 16 if Draco
+packed them."""
 
 _POINTS, _TRIANGLES, _STRIP, _FAN = 0, 4, 5, 6
 _COLOUR = re.compile(r"_?(colou?r|rgba?)(_?\d)?", re.IGNORECASE)
@@ -60,11 +61,12 @@ class _Budget:
 
     def __init__(self, glb: Glb) -> None:
         self._glb, self._values, self._parts = glb, 0, 0
+        self._per_byte = 16 if DRACO in glb.listing(glb.json, "extensionsUsed") else 2
 
     def spend(self, values: int) -> None:
         """Count a primitive of so many vertices and indices; refuse it if it is too much."""
         self._values, self._parts = self._values + values, self._parts + 1
-        most = max(FEW_VALUES, sum(map(len, self._glb.buffers.values())))
+        most = max(FEW_VALUES, self._per_byte * sum(map(len, self._glb.buffers.values())))
         if self._values > most or self._parts > MOST_PARTS:
             what = f"over {MOST_PARTS} parts or {most} vertices and indices, too many for its size"
             self._glb.refuse(f"it shows {what}", "Join or drop some of its parts.")
