@@ -14,6 +14,8 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from dreamsplat.assets import render_asset
+from dreamsplat.assets.radiance_field import RadianceField
 from dreamsplat.evaluate.judge import REFERENCE_SEED, RESOLUTION, SECTORS, Judge, azimuth_class
 from dreamsplat.maths.rotations import rotation_from_quats
 from dreamsplat.method.cameras import orbit
@@ -57,12 +59,12 @@ class Score:
     """Chamfer distance to the nearest real object; 1 is as near as real ones are to each other."""
 
 
-def score(gaussians: Gaussians, prompt: str, judge: Judge, real_objects: int = REAL_OBJECTS) -> Score:
+def score(asset: Gaussians | RadianceField, prompt: str, judge: Judge, real_objects: int = REAL_OBJECTS) -> Score:
     """Score an asset against the caption that it was made from, such as "a red mushroom"."""
     asked = parse_caption(prompt)
     assert asked.colour is not None and asked.category is not None, f"{prompt}: expected a colour and an object"
     views = orbit(SECTORS, size=RESOLUTION)
-    z = premultiplied(render(gaussians, views.cameras))
+    z = premultiplied(render_asset(asset, views.cameras, (0, 0, 0)))
     verdict = judge.verdict(z)
 
     fit = verdict.captions()
@@ -78,7 +80,7 @@ def score(gaussians: Gaussians, prompt: str, judge: Judge, real_objects: int = R
         colour_error=float((_mean_colour(z) - _real_colour(prompt)).norm()),
         views_right=float(alone.float().mean()),
         view_agreement=float(azimuth_right.float().mean()) if CATEGORIES[name].has_front else None,
-        chamfer=relative_chamfer(visible_points(gaussians, prompt), name, real_objects),
+        chamfer=relative_chamfer(visible_points(asset, prompt), name, real_objects),
     )
 
 
@@ -97,14 +99,18 @@ def _real_colour(prompt: str) -> Tensor:
     return torch.stack([_mean_colour(premultiplied(render(object_, cameras))) for object_ in objects]).mean(0)
 
 
-def visible_points(gaussians: Gaussians, name: str) -> Tensor:
+def visible_points(asset: Gaussians | RadianceField, name: str) -> Tensor:
     """Points [DENSE_POINTS, 3] that stand for the shape of an asset, the same ones for the same `name`.
 
-    Gaussians are chosen in proportion to opacity times area, and a point is drawn from each. An asset where none can be
+    Of a field, samples are chosen in proportion to their weight in pictures from all around. Gaussians are chosen in
+    proportion to opacity times area, and a point is drawn from each. An asset where none can be
     seen counts as a point at the origin, far from any real object.
     """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
     generator = torch.Generator().manual_seed(seed)
+    if isinstance(asset, RadianceField):
+        return _lit_points(asset, generator)
+    gaussians = asset
     a, b, c = gaussians.scales.unbind(1)
     weight = (gaussians.opacities * (a * b + b * c + c * a)).where(gaussians.opacities >= VISIBLE_OPACITY, 0.0)
     if not bool((weight > 0).any()):
@@ -113,6 +119,23 @@ def visible_points(gaussians: Gaussians, name: str) -> Tensor:
     offsets = gaussians.scales[chosen] * torch.randn(DENSE_POINTS, 3, generator=generator)
     rotation = rotation_from_quats(gaussians.quats[chosen])
     return gaussians.means[chosen] + (rotation @ offsets[:, :, None])[:, :, 0]
+
+
+def _lit_points(field: RadianceField, generator: torch.Generator) -> Tensor:
+    """Points [DENSE_POINTS, 3] where light of a field comes from."""
+    places, weights = [], []
+    for elevation_deg in (-30.0, 15.0, 60.0):
+        cameras = orbit(SECTORS, elevation_deg=elevation_deg, size=RESOLUTION).cameras
+        with torch.no_grad():
+            _, weight, samples = field.render(cameras, torch.zeros(3))
+        places.append(samples.points[weight >= VISIBLE_OPACITY])
+        weights.append(weight[weight >= VISIBLE_OPACITY])
+    weight = torch.cat(weights)
+    if len(weight) == 0:
+        return torch.zeros(DENSE_POINTS, 3)
+    light = weight.double().cumsum(dim=0)
+    drawn = torch.rand(DENSE_POINTS, generator=generator, dtype=torch.float64) * light[-1]
+    return torch.cat(places)[torch.searchsorted(light, drawn).clamp_max(len(light) - 1)]
 
 
 def relative_chamfer(points: Tensor, category: str, real_objects: int = REAL_OBJECTS) -> float:

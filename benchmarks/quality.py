@@ -18,6 +18,7 @@ import json
 import shlex
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,13 +43,14 @@ from dreamsplat.evaluate.judge import (
     write_judge,
 )
 from dreamsplat.files.atomic import replacing
-from dreamsplat.formats import load, save
+from dreamsplat.formats import read_asset, save
 from dreamsplat.hub.digests import file_sources
 from dreamsplat.method.lift import to_gaussians
 from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
 from dreamsplat.priors2d.bundled import ViewConditioning
-from dreamsplat.types import Gaussians
+from dreamsplat.priors3d import BundledCloudPrior
+from dreamsplat.types import AbstractAsset, Gaussians
 from dreamsplat.world.header import IMAGE_WEIGHTS, VOLUME_WEIGHTS
 from dreamsplat.world.language.captions import parse_caption
 from dreamsplat.world.objects.draw_object import draw_object
@@ -150,11 +152,13 @@ def run(args: Quality, command: str) -> None:
         tell(number, len(wanted), result)
 
 
-def generate(config: DreamConfig, prompt: str, seed: int) -> tuple[Gaussians, Gaussians]:
+def generate(config: DreamConfig, prompt: str, seed: int) -> tuple[AbstractAsset, Gaussians]:
     """The method's asset, and the 3D prior's cloud alone as opaque Gaussians; on the CPU."""
-    first, *_, last = dream_steps(dataclasses.replace(config, prompt=prompt, seed=seed))
+    steps = dream_steps(dataclasses.replace(config, prompt=prompt, seed=seed))
+    first = next(steps)
+    last = deque(steps, maxlen=1).pop() if config.steps else first
     assert first.cloud is not None, "the first step holds the 3D prior's cloud"
-    return last.gaussians.to("cpu"), to_gaussians(first.cloud, opacity=0.95).to("cpu")
+    return last.asset.to("cpu"), to_gaussians(first.cloud, opacity=0.95).to("cpu")
 
 
 def draw_real(prompt: str, seed: int) -> tuple[Gaussians, None]:
@@ -162,14 +166,15 @@ def draw_real(prompt: str, seed: int) -> tuple[Gaussians, None]:
     return draw_object(parse_caption(prompt), torch.Generator().manual_seed(TEST_SEED + 1000 + seed)), None
 
 
-def keep(folder: Path, prompt: str, seed: int, asset: Gaussians, prior: Gaussians | None) -> Result:
+def keep(folder: Path, prompt: str, seed: int, asset: AbstractAsset, prior: Gaussians | None) -> Result:
     """Write an asset's files and return what a result says besides its scores."""
     stem = f"{prompt.replace(' ', '-')}-{seed}"
-    files: dict[str, str | None] = {"asset": f"{stem}.ply", "prior_asset": f"{stem}-prior.ply" if prior else None}
-    save(asset, folder / f"{stem}.ply")
+    name = f"{stem}{asset.own_ending or '.ply'}"
+    files: dict[str, str | None] = {"asset": name, "prior_asset": f"{stem}-prior.ply" if prior else None}
+    save(asset, folder / name)
     if prior is not None:
         save(prior, folder / f"{stem}-prior.ply")
-    facts = {"prompt": prompt, "seed": seed, "held_out": is_held_out(prompt), "gaussians": len(asset)}
+    facts = {"prompt": prompt, "seed": seed, "held_out": is_held_out(prompt), "size": asset.size}
     return facts | files
 
 
@@ -177,7 +182,7 @@ def scores(folder: Path, result: Result, judge: Judge) -> dict[str, Any]:
     """The scores of a result's files: "method", and "prior" where it was kept."""
 
     def of(name: str | None) -> dict[str, Any] | None:
-        return dataclasses.asdict(score(load(folder / name), result["prompt"], judge)) if name else None
+        return dataclasses.asdict(score(read_asset(folder / name), result["prompt"], judge)) if name else None
 
     return {"method": of(result["asset"]), "prior": of(result["prior_asset"])}
 
@@ -214,7 +219,7 @@ def open_folder(folder: Path, subject: str, config: DreamConfig, command: str) -
 
 def weights(config: DreamConfig) -> dict[str, str]:
     """SHA-256 of the weights files that a configuration uses."""
-    paths = [config.prior3d.weights or VOLUME_WEIGHTS]
+    paths = [config.prior3d.weights or VOLUME_WEIGHTS] if isinstance(config.prior3d, BundledCloudPrior) else []
     if isinstance(config.prior2d, BundledImagePrior):
         paths.append(config.prior2d.weights or IMAGE_WEIGHTS)
     for path in paths:

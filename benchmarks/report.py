@@ -10,7 +10,7 @@ from typing import Any
 from dreamsplat.assets.draw import draw
 from dreamsplat.assets.sheet import contact_sheet
 from dreamsplat.errors import FileProblem
-from dreamsplat.formats import load
+from dreamsplat.formats import read_asset
 from dreamsplat.formats.png import write_png
 from dreamsplat.method.cameras import orbit
 
@@ -103,7 +103,7 @@ def write_sheets(folder: Path) -> list[Path]:
             read_as = result["method"]["read_as"]
             label = f"{result['prompt']}, seed {result['seed']}"
             label += "" if read_as == result["prompt"] else f"\nread as {read_as}"
-            rows.append((label, draw(load(folder / result["asset"]), views.cameras)))
+            rows.append((label, draw(read_asset(folder / result["asset"]), views.cameras)))
         path = folder / f"sheet-{start // ROWS_PER_SHEET + 1:02d}.png"
         write_png(contact_sheet(rows, [f"{azimuth:.0f} degrees" for azimuth in views.azimuth_deg % 360]), path)
         paths.append(path)

@@ -1,7 +1,7 @@
 """A run of the whole method in moments: a ball of points, a 2D prior in closed form. Also a program, to be killed.
 
-python tests/small_run.py FOLDER STEPS          # begins, or goes on with what is there
-python tests/small_run.py FOLDER STEPS CALLS    # and kills itself so many calls of functions after its first checkpoint
+python tests/small_run.py FOLDER splats STEPS          # begins, or goes on with what is there
+python tests/small_run.py FOLDER splats STEPS CALLS    # and kills itself so many calls of functions after a checkpoint
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dreamsplat import DreamConfig
 from dreamsplat.guidance import SDS
 from dreamsplat.method.camera_range import CameraRange
 from dreamsplat.priors3d import AbstractCloudPrior, AbstractCloudPriorSpec
-from dreamsplat.representations import DensifyConfig, LearningRates, Lift, Splats
+from dreamsplat.representations import DensifyConfig, LearningRates, Lift, Splats, VoxelField
 from dreamsplat.runs import Event, Failed, Pictures, Saved, execute
 from dreamsplat.types import PointCloud
 
@@ -52,6 +52,12 @@ CONFIG = DreamConfig(
         densify=DensifyConfig(start=5, stop=1000, every=10, grad_threshold=1e-7, max_gaussians=2000),
     ),
 )  # fmt: skip
+
+CONFIGS = {
+    "splats": CONFIG,
+    "voxel-field": replace(CONFIG, representation=VoxelField(cells=16, refine_at=(7,), occupancy_every=3)),
+}
+"""The same run with each representation, by its name."""
 
 
 SMALL = Pictures(preview_px=24, film_px=16, film_frames=2)
@@ -84,8 +90,8 @@ def kill_after(calls: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, steps, *calls = sys.argv[1:]
-    for event in events(Path(folder), replace(CONFIG, steps=int(steps))):
+    folder, representation, steps, *calls = sys.argv[1:]
+    for event in events(Path(folder), replace(CONFIGS[representation], steps=int(steps))):
         if calls and isinstance(event, Saved) and any("step-" in path.name for path in event.paths):
             kill_after(int(calls.pop()))
         elif isinstance(event, Failed):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,11 +15,13 @@ from analytic import GaussianDenoiser, GaussianPrior
 from small_run import CONFIG as SMALL
 
 from dreamsplat import DreamConfig, dream, dream_steps
+from dreamsplat.assets.radiance_field import RadianceField
 from dreamsplat.errors import DeviceUnavailable, InvalidInput
 from dreamsplat.guidance import CSD, ISM, SDS, SJC
 from dreamsplat.method.camera_range import CameraRange
 from dreamsplat.priors2d import AbstractImagePrior
-from dreamsplat.representations import DensifyConfig, Lift
+from dreamsplat.priors3d import GreyBall
+from dreamsplat.representations import DensifyConfig, Lift, VoxelField
 from dreamsplat.representations.splat_model import SplatModel
 from dreamsplat.types import Step, Views
 
@@ -34,6 +40,44 @@ def test_distillation_brings_renderings_to_the_mean_of_the_prior(loss: SDS | SJC
     inside = [s.rendering.rgb[:, 6:10, 6:10].mean().item() for s in steps if s.rendering is not None]
     assert inside[0] < 0.4
     assert abs(inside[-1] - 0.8) < 0.12
+
+
+@pytest.mark.parametrize("loss", [SDS(guidance_scale=1.0), SJC(guidance_scale=1.0), CSD(guidance_scale=1.0), ISM()])
+def test_a_field_follows_every_loss_from_a_ball_without_a_3d_prior(loss: SDS | SJC | CSD | ISM) -> None:
+    field = VoxelField(cells=16, occupancy_every=4)
+    config = replace(CONFIG, loss=loss, steps=40, prior3d=GreyBall(points=400), representation=field)
+    steps = list(dream_steps(config))
+    inside = [s.rendering.rgb[:, 6:10, 6:10].mean().item() for s in steps if s.rendering is not None]
+    assert inside[0] < 0.55 and inside[-1] > 0.6
+    assert isinstance(steps[-1].asset, RadianceField)
+
+
+def test_a_field_gets_the_gradients_of_sds_and_sjc_alike_where_the_two_are_the_same() -> None:
+    """SJC with reduced variance is SDS with w = 1, through a volume too."""
+    config = replace(CONFIG, steps=3, representation=VoxelField(cells=16))
+    ends = [
+        list(dream_steps(replace(config, loss=loss)))[-1].asset.tensors()["grid"]
+        for loss in (SDS(guidance_scale=1.0, weighting="uniform"), SJC(guidance_scale=1.0))
+    ]
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-4, atol=1e-4)
+
+
+def test_dream_keeps_no_step_but_the_newest(monkeypatch) -> None:
+    """Each holds a snapshot: all of them were gigabytes for a field."""
+    alive: weakref.WeakSet[Step] = weakref.WeakSet()
+    most = 0
+
+    def noted(config: DreamConfig) -> Iterator[Step]:
+        nonlocal most
+        for step in dream_steps(config):
+            alive.add(step)
+            gc.collect()
+            most = max(most, len(alive))
+            yield step
+
+    monkeypatch.setattr(sys.modules["dreamsplat.dream"], "dream_steps", noted)
+    dream(replace(CONFIG, steps=6))
+    assert most <= 3
 
 
 def test_each_step_is_yielded_with_what_it_did() -> None:

@@ -23,14 +23,15 @@ PUBLIC = {
 
 PACKAGES = {
     "assets": {
-        "BACKDROP", "FAINT", "Z_UP_TO_Y_DOWN", "Z_UP_TO_Y_UP", "Frames", "ball_around", "bounds", "centred",
+        "BACKDROP", "FAINT", "Z_UP_TO_Y_DOWN", "Z_UP_TO_Y_UP", "Frames", "RadianceField", "ball_around", "bounds",
+        "centred",
         "colours_towards", "contact_sheet", "draw", "draw_points", "extent", "importance", "in_ball", "in_box",
         "is_floater", "is_hidden", "is_oversized", "join", "merge", "merge_to_size", "moved", "painted", "picture_psnr",
         "positions", "prune", "recoloured", "render_asset", "rotated", "rows", "scaled", "solid_points", "turned",
         "visibility", "with_sh_degree",
     },
     "evaluate": {"AbstractScorer", "Looks"},
-    "formats": {"FORMATS", "Format", "in_float32", "load", "read", "save"},
+    "formats": {"FORMATS", "Format", "in_float32", "load", "read", "read_asset", "save"},
     "guidance": {
         "CSD", "ISM", "SDS", "SJC", "VSD", "AbstractLoss", "Conditions", "LossState", "ViewText", "describe",
         "every_prompt", "guided_denoise",
@@ -48,11 +49,11 @@ PACKAGES = {
         "AbstractImagePrior", "AbstractImagePriorSpec", "AbstractSecondNetwork", "BundledImagePrior", "PerfectTeacher",
         "StableDiffusion",
     },
-    "priors3d": {"AbstractCloudPrior", "AbstractCloudPriorSpec", "BundledCloudPrior", "FromFile", "ShapE"},
+    "priors3d": {"AbstractCloudPrior", "AbstractCloudPriorSpec", "BundledCloudPrior", "FromFile", "GreyBall", "ShapE"},
     "render": {"BACKENDS", "Backend", "backend_choice", "render"},
     "representations": {
         "PAPER_RATES", "QUICK_SPLATS", "AbstractRepresentation", "AbstractRepresentationSpec", "DensifyConfig",
-        "LearningRates", "Lift", "Splats",
+        "FieldRates", "LearningRates", "Lift", "Regularisers", "Splats", "VoxelField",
     },
     "runs": {
         "Checkpoint", "Event", "Failed", "Finished", "Owner", "Pictures", "Record", "Saved", "Started", "Stepped",

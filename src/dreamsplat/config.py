@@ -76,6 +76,7 @@ class DreamConfig:
         self.prior3d.check(self)
         self.prior2d.check(self)
         self.loss.check(self)
+        self.representation.check(self)
 
     def to_json(self) -> dict[str, Any]:
         """The config as plain values; see `codec`."""

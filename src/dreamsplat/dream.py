@@ -6,6 +6,7 @@ is imported from; what is optimised is `config.representation`'s business.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
@@ -26,7 +27,7 @@ from dreamsplat.types import AbstractAsset, PointCloud, Rendering, Step
 
 def dream(config: DreamConfig) -> AbstractAsset:
     """Run the whole method and return the asset; `dream_steps` shows it on the way."""
-    *_, last = dream_steps(config)
+    last = deque(dream_steps(config), maxlen=1).pop()  # Steps hold snapshots, so none is kept.
     return last.asset
 
 
@@ -77,7 +78,8 @@ def _distil(
     """One optimisation step: the renderings before it, and its metrics."""
     # What is optimised, seen from random cameras.
     views = sample_views(config.cameras, state.views, config.render_size, state.generator).to(state.device)
-    image = state.representation.render(views.cameras, draw_background(config.background, state.generator))
+    background = draw_background(config.background, state.generator)
+    image = state.representation.render(views.cameras, background, state.generator)
     z = prior2d.encode(image, state.step / config.steps, state.generator)
 
     # One noise level and one network evaluation per view: never the whole chain, however clean the image is.
@@ -90,7 +92,7 @@ def _distil(
     gradient = config.clip.apply(gradient, state.step)
 
     # The gradient goes through the picture into what is optimised (eq. 1), which adds and removes detail, or moves.
-    z.backward(gradient / state.views)
+    ((z * (gradient / state.views)).sum() + state.representation.penalty()).backward()
     state.representation.adapt(state.step, state.generator)
     state.representation.update()
     state.representation.check(state.step)

@@ -90,9 +90,11 @@ KINDS: dict[str, Members] = {
             "bundled": "dreamsplat.priors3d.bundled:BundledCloudPrior",
             "shap-e": "dreamsplat.priors3d.shap_e:ShapE",
             "points": "dreamsplat.priors3d.from_file:FromFile",
+            "grey-ball": "dreamsplat.priors3d.grey_ball:GreyBall",
         }),
         Members("representations", "dreamsplat.representations.base:AbstractRepresentationSpec", {
             "splats": "dreamsplat.representations.splats:Splats",
+            "voxel-field": "dreamsplat.representations.voxel_field:VoxelField",
         }),
         Members("times", "dreamsplat.method.schedule:AbstractTimes", {
             "two-stage": "dreamsplat.method.schedule:Times",

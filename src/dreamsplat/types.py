@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -108,6 +108,9 @@ class PointCloud(_TensorValue):
 
 class AbstractAsset(_TensorValue, ABC):
     """What a run makes: a frozen dataclass of tensors. `dreamsplat.assets.render_asset` shows it."""
+
+    own_ending: ClassVar[str | None] = None
+    """Ending of files that `dreamsplat.save` writes the whole asset to; None if Gaussians are all of it."""
 
     @property
     @abstractmethod

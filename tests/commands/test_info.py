@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import is_one_error
 from spheres import ball
 
 from dreamsplat import save
 from dreamsplat.assets import join, moved
+from dreamsplat.assets.radiance_field import RadianceField
 
 CASES = Path(__file__).parent.parent / "cases"
 
@@ -20,6 +22,14 @@ def test_kind_count_degree_and_bounds_are_said(run, tmp_path, random_gaussians):
     assert code == 0 and out.startswith(f"{tmp_path / 'a.spz'}: .spz file, ")
     assert "77, harmonics of degree 2, centres in float32" in out and "x -0.4" in out
     assert list(tmp_path.iterdir()) == [tmp_path / "a.spz"]
+
+
+def test_a_radiance_field_is_described(run, tmp_path):
+    grid = torch.full((4, 9, 9, 9), -9.0)
+    grid[:, 3:6, 3:6, 3:6] = 2.0
+    save(RadianceField(grid, 0.5), tmp_path / "a.safetensors")
+    code, out, _ = run("info", tmp_path / "a.safetensors")
+    assert code == 0 and "radiance field" in out and "9 x 9 x 9 voxels, sides of 0.125; 17.1 % not empty" in out
 
 
 def test_oddities_are_said_with_the_way_to_remove_them(run, tmp_path):

@@ -17,6 +17,7 @@ from spheres import ball
 from dreamsplat import save
 from dreamsplat.assets import join, moved, scaled
 from dreamsplat.assets.draw import Frames
+from dreamsplat.assets.radiance_field import RadianceField
 from dreamsplat.formats.video import write_turntable
 from dreamsplat.method.cameras import orbit
 
@@ -37,6 +38,28 @@ def test_a_rendered_picture_follows_size_azimuth_and_background(run, asset, tmp_
         pictures[azimuth] = pixels(tmp_path / f"{azimuth}.png")
     assert pictures[0].shape == (64, 64, 3) and pictures[0][0, 0].tolist() == [0, 0, 255]
     assert np.abs(pictures[0] - pictures[90]).max() > 20 and np.abs(pictures[0] - pictures[360]).max() <= 1
+
+
+@pytest.fixture
+def field(tmp_path):
+    """A file of a radiance field: a yellow cube in the middle."""
+    grid = torch.full((4, 17, 17, 17), -9.0)
+    grid[:3, 5:12, 5:12, 5:12] = 4.0
+    save(RadianceField(grid, 1.0), tmp_path / "field.safetensors")
+    return tmp_path / "field.safetensors"
+
+
+@pytest.mark.parametrize("flags", [(), ("--distance", 4)])
+def test_a_radiance_field_is_drawn_as_it_is(run, field, tmp_path, flags):
+    code, _, err = run("render", field, "--out", tmp_path / "a.png", "--size", 64, *flags)
+    assert code == 0 and err == "", err
+    picture = pixels(tmp_path / "a.png")
+    assert picture[32, 32].tolist() == pytest.approx([250, 250, 0], abs=8) and picture[0, 0].tolist() == [255] * 3
+    for show in ("alpha", "depth"):
+        code, _, err = run("render", field, "--out", tmp_path / f"{show}.png", "--size", 32, "--show", show, *flags)
+        assert code == 0 and pixels(tmp_path / f"{show}.png")[16, 16, 0] > 100
+    code, _, err = run("render", field, "--out", tmp_path / "film.gif", "--frames", 3, "--size", 32)
+    assert code == 0, err
 
 
 def test_a_turntable_has_the_frames_asked_for(run, asset, tmp_path):

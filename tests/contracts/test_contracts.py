@@ -22,7 +22,7 @@ from dreamsplat.guidance import SDS, AbstractLoss
 from dreamsplat.priors2d import PerfectTeacher, StableDiffusion
 from dreamsplat.priors3d import BundledCloudPrior, FromFile, ShapE
 from dreamsplat.render import reference
-from dreamsplat.representations import DensifyConfig, LearningRates, Lift, Splats
+from dreamsplat.representations import DensifyConfig, LearningRates, Lift, Splats, VoxelField
 from dreamsplat.representations.splat_model import SplatModel
 
 pytestmark = [
@@ -48,6 +48,7 @@ SMALL: dict[str, Callable[[Path], Any]] = {
     "shap-e": lambda models: ShapE(str(models / "shap-e"), sampling_steps=3, grid=14),
     "points": lambda models: FromFile(models / "ball.ply", count=50),
     "splats": lambda models: SPLATS,
+    "voxel-field": lambda models: VoxelField(cells=16, occupancy_every=2),
 }
 """Settings of members whose defaults need files, or too much time for a test; the others are made without arguments."""
 SPLATS = Splats(

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 import torch
 from analytic import GaussianDenoiser, GaussianPrior, LearningPrior
-from small_run import CONFIG, events, go_on
+from small_run import CONFIG, CONFIGS, events, go_on
 
 from dreamsplat import dream_steps
 from dreamsplat.errors import InvalidInput
+from dreamsplat.formats.field_file import read_field
 from dreamsplat.guidance import VSD
 from dreamsplat.priors2d import AbstractImagePrior
 from dreamsplat.runs import Finished, Started, Stepped, Warned, newest_checkpoint, read_record, summarise
@@ -37,15 +38,17 @@ def steps_logged(folder: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.parametrize("representation", CONFIGS)
 @pytest.mark.parametrize("at", [0, 1, 17, 39, 40])
-def test_a_snapshot_goes_on_bit_for_bit(at: int) -> None:
-    whole = list(dream_steps(CONFIG))
-    state = next(step for step in dream_steps(CONFIG) if step.index == at).snapshot
-    rest = list(dream_steps(CONFIG, state))
+def test_a_snapshot_goes_on_bit_for_bit(at: int, representation: str) -> None:
+    config = CONFIGS[representation]
+    whole = list(dream_steps(config))
+    state = next(step for step in dream_steps(config) if step.index == at).snapshot
+    rest = list(dream_steps(config, state))
     assert [step.index for step in rest] == list(range(at + 1, 41))
     if rest:
-        pairs = zip(vars(rest[-1].gaussians).values(), vars(whole[-1].gaussians).values(), strict=True)
-        assert all(torch.equal(a, b) for a, b in pairs)
+        last, expected = rest[-1].asset.tensors(), whole[-1].asset.tensors()
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in last.items())
         assert rest[-1].metrics == whole[-1].metrics
 
 
@@ -86,11 +89,11 @@ def test_resuming_a_finished_run_loads_nothing_and_changes_nothing(killed: Path,
     assert asset(killed) == before and read_record(killed).state == "done"
 
 
-def kill_until_done(folder: Path, steps: int, kills: int, seed: int) -> None:
+def kill_until_done(folder: Path, representation: str, steps: int, kills: int, seed: int) -> None:
     """Start the run again and again; each part kills itself after a random number of calls; then let it end."""
     chance = random.Random(seed)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "small_run.py"), str(folder), str(steps)]
+    command = [sys.executable, str(HERE / "small_run.py"), str(folder), representation, str(steps)]
     for _ in range(kills):
         calls = str(chance.randrange(MOST_CALLS))
         killed = subprocess.run([*command, calls], env=environment, capture_output=True, text=True, check=False)
@@ -99,11 +102,17 @@ def kill_until_done(folder: Path, steps: int, kills: int, seed: int) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.parametrize("representation", CONFIGS)
 @pytest.mark.parametrize(("steps", "kills"), [(100, 2), pytest.param(600, 20, marks=pytest.mark.slow)])
-def test_kills_at_any_moment_leave_no_trace_in_the_result(tmp_path: Path, steps: int, kills: int) -> None:
-    kill_until_done(tmp_path / "run", steps, kills, seed=kills)
-    go_on(tmp_path / "whole", replace(CONFIG, steps=steps))
+def test_kills_at_any_moment_leave_no_trace_in_the_result(
+    tmp_path: Path, representation: str, steps: int, kills: int
+) -> None:
+    kill_until_done(tmp_path / "run", representation, steps, kills, seed=kills)
+    go_on(tmp_path / "whole", replace(CONFIGS[representation], steps=steps))
     assert asset(tmp_path / "run") == asset(tmp_path / "whole")
+    if representation == "voxel-field":
+        runs = [read_field(tmp_path / name / "asset.safetensors") for name in ("run", "whole")]
+        assert torch.equal(*(field.grid for field in runs))
 
 
 JUNK = [b"", b"\x00" * 50, b"\xff{}[\n", b"[]\n{}\n3}\n", "half"]

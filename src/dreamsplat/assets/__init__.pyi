@@ -19,6 +19,7 @@ from .gaussians import (
 )
 from .merging import merge, merge_to_size
 from .pruning import ball_around, importance, picture_psnr, prune, visibility
+from .radiance_field import RadianceField
 from .sheet import contact_sheet
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Z_UP_TO_Y_DOWN",
     "Z_UP_TO_Y_UP",
     "Frames",
+    "RadianceField",
     "ball_around",
     "bounds",
     "centred",

@@ -16,6 +16,7 @@ from dreamsplat.files.kinds import kind_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dreamsplat.assets.radiance_field import RadianceField
     from dreamsplat.types import Gaussians
 
 
@@ -39,18 +40,33 @@ class Info:
 def info(arguments: Sequence[str]) -> int:
     """`dreamsplat info`: print a few lines for each file."""
     args = parse_flags(Info, arguments, "info", config=(tyro.conf.FlagCreatePairsOff,))
-    from dreamsplat.formats import read
+    from dreamsplat.formats import read_asset
+    from dreamsplat.types import Gaussians
 
     for path in args.files:
-        asset = read(path, strict=args.strict)
+        asset = read_asset(path, strict=args.strict)
         kind = kind_of(path)
         size = 0 if path.is_dir() else path.stat().st_size
         words = "Gaussians" if kind is None else kind.words.removeprefix("a ").removeprefix("an ")
         print(f"{path}: {words}" + (f", {size / 1e6:.3g} MB" if size else ""))
-        is_cloud = kind is not None and kind.holds == "points"
-        for name, value in _cloud_lines(asset) if is_cloud else _lines(asset):
+        if isinstance(asset, Gaussians):
+            lines = _cloud_lines(asset) if kind is not None and kind.holds == "points" else _lines(asset)
+        else:
+            lines = _field_lines(asset)
+        for name, value in lines:
             print(f"  {name:<10} {value}")
     return 0
+
+
+def _field_lines(field: RadianceField) -> Iterator[tuple[str, str]]:
+    """What can be said of a radiance field."""
+    shown = field.depth_of_voxels() >= 0
+    yield "voxels", f"{field.size}, sides of {field.voxel:.4g}; {_share(shown)} not empty"
+    yield (
+        "places",
+        f"a cube from {-field.extent:g} to {field.extent:g}; the object reaches {field.reach:.4g} from its middle",
+    )
+    yield "colour", f"mean {_vector(field.grid[1:, shown].sigmoid().mean(dim=1))}"
 
 
 def _cloud_lines(asset: Gaussians) -> Iterator[tuple[str, str]]:

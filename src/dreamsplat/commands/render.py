@@ -19,7 +19,8 @@ from dreamsplat.maths.ranges import check_range
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dreamsplat.types import Cameras, Gaussians
+    from dreamsplat.assets.radiance_field import RadianceField
+    from dreamsplat.types import AbstractAsset, Cameras, Gaussians, Rendering
 
 _FILMS = (".mp4", ".webp", ".gif")
 _LARGEST_PX, _LARGEST_FILM_PX = 8192, 4096  # The second is `formats.video.LARGEST_SIDE`, which would import torch.
@@ -33,7 +34,7 @@ class Render:
     """Draw pictures (.png) or a turntable film (.mp4, .webp, .gif) of an asset."""
 
     asset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="ASSET")]]
-    """The file: Gaussians in any format that `dreamsplat convert` reads, or a point cloud."""
+    """The file: Gaussians in any format that `dreamsplat convert` reads, a point cloud or a radiance field."""
     out: Path
     """Where to write: .png for pictures; .mp4, .webp or .gif for a turntable."""
     azimuth_deg: Annotated[tuple[float, ...], tyro.conf.arg(metavar="DEG [DEG ...]")] = (0.0,)
@@ -115,11 +116,11 @@ def render(arguments: Sequence[str]) -> int:
     import torch
 
     from dreamsplat.assets.draw import Frames
-    from dreamsplat.formats import read
+    from dreamsplat.formats import read_asset
     from dreamsplat.formats.png import write_png
     from dreamsplat.formats.video import write_turntable
 
-    asset, distance = _framed(read(args.asset, strict=args.strict), args)
+    asset, distance = _framed(read_asset(args.asset, strict=args.strict), args)
     if torch.cuda.is_available():
         asset = asset.to("cuda")
     azimuths_deg = args.azimuth_deg
@@ -136,19 +137,27 @@ def render(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _framed(asset: Gaussians, args: Render) -> tuple[Gaussians, float]:
+def _framed(asset: Gaussians | RadianceField, args: Render) -> tuple[Gaussians | RadianceField, float]:
     """The asset, in float32, with what the camera looks at in the origin; and how far away the camera stands."""
     from dreamsplat.assets import ball_around, moved
     from dreamsplat.formats import in_float32
+    from dreamsplat.types import Gaussians
 
+    if not isinstance(asset, Gaussians):
+        return asset, args.distance or _far_enough(asset.reach, args)
     if args.distance is not None or len(asset) == 0:
         return in_float32(args.asset, asset), args.distance or 3.0
     middle, radius = ball_around(asset)
+    asset = in_float32(args.asset, moved(asset, -middle))
+    return asset, _far_enough(radius, args)
+
+
+def _far_enough(radius: float, args: Render) -> float:
+    """From where a camera sees all of a ball."""
     width, height = args.shape_px
     half_y = math.radians(args.fov_y_deg) / 2
     narrower = min(half_y, math.atan(math.tan(half_y) * width / height))
-    asset = in_float32(args.asset, moved(asset, -middle))
-    return asset, _ROOM * max(radius, 1e-6) / math.sin(narrower)
+    return _ROOM * max(radius, 1e-6) / math.sin(narrower)
 
 
 def _cameras(azimuths_deg: Sequence[float], distance: float, args: Render) -> Cameras:
@@ -164,27 +173,27 @@ def _cameras(azimuths_deg: Sequence[float], distance: float, args: Render) -> Ca
     ).cameras
 
 
-def _warn_if_nothing_shows(asset: Gaussians, cameras: Cameras, args: Render) -> None:
+def _warn_if_nothing_shows(asset: AbstractAsset, cameras: Cameras, args: Render) -> None:
     """Say so where the first picture would be empty."""
     import torch
 
-    from dreamsplat.render import render as rendered
-
-    first = cameras.rows(torch.tensor([0])).to(asset.means)
-    with torch.no_grad():
-        if float(rendered(asset, first).alpha.max()) < 1 / 255:
-            where = "Omit --distance to frame the object." if args.distance is not None else "All of it is transparent."
-            _log.warning("%s: nothing is in view. %s", args.asset, where)
+    if float(_rendered(asset, cameras.rows(torch.tensor([0])), args).alpha.max()) < 1 / 255:
+        where = "Omit --distance to frame the object." if args.distance is not None else "All of it is transparent."
+        _log.warning("%s: nothing is in view. %s", args.asset, where)
 
 
-def _picture(asset: Gaussians, camera: Cameras, args: Render) -> Tensor:
-    """What --show asks for, from one camera [H, W, 3], on the CPU."""
+def _rendered(asset: AbstractAsset, camera: Cameras, args: Render) -> Rendering:
     import torch
 
-    from dreamsplat.render import render as rendered
+    from dreamsplat.assets import render_asset
 
     with torch.no_grad():
-        image = rendered(asset, camera.to(asset.means), background=args.background)
+        return render_asset(asset, camera.to(next(iter(asset.tensors().values()))), args.background)
+
+
+def _picture(asset: AbstractAsset, camera: Cameras, args: Render) -> Tensor:
+    """What --show asks for, from one camera [H, W, 3], on the CPU."""
+    image = _rendered(asset, camera, args)
     if args.show == "colour":
         return image.rgb[0].cpu()
     grey = image.alpha[0] if args.show == "alpha" else _nearness(image.depth[0], image.alpha[0])

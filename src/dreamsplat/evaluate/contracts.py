@@ -228,14 +228,14 @@ def _same(a: dict[str, Tensor], b: dict[str, object] | dict[str, Tensor]) -> boo
 
 
 def _picture(model: AbstractRepresentation) -> Tensor:
-    return model.render(orbit(2, size=24).cameras, torch.zeros(3)).rgb
+    return model.render(orbit(2, size=24).cameras, torch.zeros(3), _seeded(5)).rgb
 
 
 def _step(model: AbstractRepresentation, step: int, generator: torch.Generator) -> None:
     """One step towards light grey pictures, in the order of the method."""
     rgb = _picture(model)
     assert rgb.shape == (2, 24, 24, 3), f"the pictures have the shape {list(rgb.shape)}, expected [2, 24, 24, 3]"
-    (rgb - 0.8).square().sum().backward()
+    ((rgb - 0.8).square().sum() + model.penalty()).backward()
     model.adapt(step, generator)
     model.update()
     model.check(step)

@@ -10,6 +10,8 @@ from typing import Literal
 from dreamsplat.files.atomic import read_start
 
 _START = 1 << 21  # Bytes that are looked at: more than the JSON of any scene of Gaussians.
+FIELD_MARK = "dreamsplat_voxel_field"
+"""What the header of a radiance field's file says."""
 _SPLATTING = b"KHR_gaussian_splatting"
 
 
@@ -17,7 +19,7 @@ _SPLATTING = b"KHR_gaussian_splatting"
 class Kind:
     """A kind of file."""
 
-    holds: Literal["gaussians", "points", "mesh", "other"]
+    holds: Literal["gaussians", "points", "field", "mesh", "other"]
     """What is in it."""
     ending: str
     """The ending that its name should have; of Gaussians, the name of their format in the registry."""
@@ -31,6 +33,7 @@ GLB = Kind("gaussians", ".glb", "a glTF file with Gaussians")
 SOG = Kind("gaussians", ".sog", "a SOG file")
 SPZ = Kind("gaussians", ".spz", "an .spz file")
 SPLAT = Kind("gaussians", ".splat", "a .splat file")
+FIELD = Kind("field", ".safetensors", "a radiance field")
 PLY_POINTS = Kind("points", ".ply", "a PLY of points")
 PLY_MESH = Kind("mesh", ".ply", "a PLY mesh")
 _MESHES = {end: Kind("mesh", end, f"a mesh as {end}") for end in (".glb", ".gltf", ".obj", ".off", ".stl")}
@@ -69,8 +72,9 @@ def _by_content(path: Path, start: bytes) -> Kind | None:
         return SPZ if _unzipped(start).startswith(b"NGSP") else Kind("other", ".gz", "a gzip archive")
     if start.startswith(b"NGSP"):
         return SPZ
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
-        return Kind("other", ".safetensors", "a safetensors file, such as weights of a model")
+    if start[8:9] == b"{" and (length := int.from_bytes(start[:8], "little")) < 1 << 32:
+        is_field = FIELD_MARK.encode() in start[8 : 8 + length]
+        return FIELD if is_field else Kind("other", ".safetensors", "a safetensors file, such as weights of a model")
     if re.match(rb"(ST|C|N|4|n)*OFF\b", start):
         return _MESHES[".off"]
     if re.match(rb"\s*solid\b[^\n]*\n\s*(facet|endsolid)\b", start):

@@ -5,7 +5,7 @@ line to `registry.py`; or register it from a package of your own (docs/extending
 """
 
 from dreamsplat.formats.base import FORMATS, Format
-from dreamsplat.formats.loading import in_float32, load, read
+from dreamsplat.formats.loading import in_float32, load, read, read_asset
 from dreamsplat.formats.saving import save
 
-__all__ = ["FORMATS", "Format", "in_float32", "load", "read", "save"]
+__all__ = ["FORMATS", "Format", "in_float32", "load", "read", "read_asset", "save"]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import torch
 
+from dreamsplat.assets.radiance_field import RadianceField
 from dreamsplat.errors import FileProblem
 from dreamsplat.files import kinds
 from dreamsplat.files.kinds import Kind, kind_of
 from dreamsplat.formats.base import FORMATS, ending_of
 from dreamsplat.formats.drawable import drawable, drawable_points
+from dreamsplat.formats.field_file import read_field
 from dreamsplat.formats.oddities import warn_of_activated_values, warn_of_lost_detail
 from dreamsplat.formats.points import read_points
 from dreamsplat.method.lift import to_gaussians
@@ -31,6 +33,8 @@ def load(path: str | PathLike[str], *, strict: bool = False) -> Gaussians:
     What is in the file decides how it is read, whatever its name. Rows that cannot be drawn are dropped, and each point
     of a cloud becomes a small ball; a warning says so, and says what looks wrong.
 
+    A radiance field is shown by Gaussians, which takes some seconds; `read_asset` gives the field itself.
+
     Args:
         path: a file, or the folder of an unpacked SOG.
         strict: refuse a file with rows that cannot be drawn.
@@ -45,6 +49,8 @@ def read(path: str | PathLike[str], *, strict: bool = False) -> Gaussians:
     """Like `load`, but centres stay in float64 where the file has them so: move those far from the origin first."""
     path = Path(path)
     kind = _kind(path)
+    if kind.holds == "field":
+        return read_field(path).gaussians()
     if kind.holds == "points":
         cloud = drawable_points(path, read_points(path), strict)
         _log.info("%s: a point cloud: each of its %s points becomes a small ball.", path, f"{len(cloud):,}")
@@ -57,6 +63,12 @@ def read(path: str | PathLike[str], *, strict: bool = False) -> Gaussians:
     if kind == kinds.PLY:
         warn_of_activated_values(path, gaussians)
     return gaussians
+
+
+def read_asset(path: str | PathLike[str], *, strict: bool = False) -> Gaussians | RadianceField:
+    """What is in a file as it is: a radiance field, or Gaussians like `read`."""
+    path = Path(path)
+    return read_field(path) if kind_of(path) == kinds.FIELD else read(path, strict=strict)
 
 
 def in_float32(path: Path, gaussians: Gaussians) -> Gaussians:

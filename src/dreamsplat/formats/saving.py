@@ -5,13 +5,16 @@ from pathlib import Path
 
 import torch
 
+from dreamsplat.assets.radiance_field import RadianceField
 from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.files import kinds
 from dreamsplat.formats.base import FORMATS, ending_of
+from dreamsplat.formats.field_file import write_field
 from dreamsplat.types import AbstractAsset, Gaussians
 
 
 def save(asset: AbstractAsset, path: str | PathLike[str]) -> None:
-    """Write an asset's Gaussians to a file; an existing file of that name is replaced in one step.
+    """Write an asset's Gaussians, or a radiance field itself as .safetensors; an existing file is replaced in one step.
 
     Args:
         asset: its Gaussians have finite values, scales > 0, opacities in [0, 1] and quaternions of any non-zero length;
@@ -23,13 +26,17 @@ def save(asset: AbstractAsset, path: str | PathLike[str]) -> None:
         InvalidInput: if a value is not finite or outside its range.
     """
     path = Path(path)
+    if path.suffix.lower() == kinds.FIELD.ending:
+        if not isinstance(asset, RadianceField):
+            raise FileProblem(f"{path}: holds a radiance field, not Gaussians.", advice="Save them as .ply.")
+        return write_field(asset, path)
     ending = ending_of(path)
     if ending is None:
         known = ", ".join(sorted(FORMATS))
         raise FileProblem(f"{path}: Gaussians cannot be saved as '{path.suffix}'.", advice=f"Known endings: {known}.")
     gaussians = asset.gaussians()
     _check_values(gaussians)
-    FORMATS[ending].write(gaussians.detach(), path)
+    return FORMATS[ending].write(gaussians.detach(), path)
 
 
 def _check_values(gaussians: Gaussians) -> None:

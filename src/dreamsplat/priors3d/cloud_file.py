@@ -66,7 +66,7 @@ class CloudFile(AbstractCloudPrior):
 def read_shape(path: Path, strict: bool = False) -> PointCloud | Surface:
     """What a file holds, in its own frame: at least one point, or one triangle with an area; all of it finite."""
     kind = start_kind(path)
-    if kind.holds == "gaussians":
+    if kind.holds in ("gaussians", "field"):
         shape = solid_points(formats.read(path, strict=strict))
         if kind.ending == ".glb":  # back to the axes of the file
             shape = dataclasses.replace(shape, xyz=shape.xyz @ Z_UP_TO_Y_UP.T.to(shape.xyz))

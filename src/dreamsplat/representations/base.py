@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dreamsplat.config import DreamConfig
     from dreamsplat.types import AbstractAsset, Cameras, PointCloud, Rendering
 
 
@@ -31,21 +32,35 @@ class AbstractRepresentationSpec(ABC):
     def in_world(self, cloud: PointCloud) -> PointCloud:
         """A 3D prior's cloud in world units: where the representation starts."""
 
+    def check(self, config: DreamConfig) -> None:  # noqa: B027 (most representations allow every run)
+        """Refuse what this representation cannot do in a run; see `AbstractImagePriorSpec.check`."""
+
     @abstractmethod
     def slower(self, factor: float) -> AbstractRepresentationSpec:
         """The same with all learning rates times a factor: a run that diverged is repeated so."""
 
 
 class AbstractRepresentation(ABC):
-    """The thing optimised. Each step calls `render`, `adapt`, `update` and `check`, in this order."""
+    """The thing optimised. Each step calls `render`, `penalty`, `adapt`, `update` and `check`, in this order."""
 
     @abstractmethod
     def render(
         self,
         cameras: Cameras,  # C
         background: Tensor,  # [3] display colour
+        generator: torch.Generator,
     ) -> Rendering:
-        """The pictures of C cameras, differentiable; what `adapt` needs of them may be kept until then."""
+        """The pictures of C cameras, differentiable; what `penalty` and `adapt` need may be kept until then.
+
+        Args:
+            cameras: Where they are seen from.
+            background: What is behind.
+            generator: Of random samples, where pictures are made of those.
+        """
+
+    def penalty(self) -> Tensor | float:
+        """What is wrong with the last rendering whatever the prompt: a number [] whose gradient joins the loss's."""
+        return 0.0
 
     @abstractmethod
     def update(self) -> None:

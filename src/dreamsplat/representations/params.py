@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from dreamsplat.errors import InvalidInput
+from dreamsplat.maths.adam import adam_step
 from dreamsplat.maths.rotations import rotation_from_quats
 from dreamsplat.representations.densify import SPLIT_SHRINK, DensifyPlan
 from dreamsplat.representations.splats import LearningRates
@@ -27,10 +28,6 @@ LEAVES = {
     "sh_rest": "N R 3",
 }
 """Names and shapes of the raw leaves; R = K - 1."""
-
-# Adam (Kingma & Ba 2015) as 3DGS sets it: an epsilon so small that the size of a step does not depend on that of the
-# gradients, which are tiny per Gaussian.
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-15
 
 _OPACITY_MARGIN = 1e-6
 """Opacities enter at least this far from 0 and 1, whose logits are infinite."""
@@ -104,24 +101,17 @@ class SplatParams:
     def step(self) -> None:
         """Make one Adam update from the gradients in the leaves; a leaf without gradient keeps value and moments.
 
-        Adam (Kingma & Ba 2015, algorithm 1) in the operation order of `torch.optim.Adam`. Called after `apply` it does
-        and counts nothing, since there are no gradients then: the official code skips the same updates.
+        Called after `apply` it does and counts nothing, since there are no gradients then: the official code skips the
+        same updates.
         """
         if all(leaf.grad is None for leaf in self.leaves.values()):
             return
         rates = self.rates.at(self.updates)
         self.updates += 1
-        correction1, correction2 = 1 - _BETA1**self.updates, 1 - _BETA2**self.updates
         for name, leaf in self.leaves.items():
-            if leaf.grad is None:
-                continue
-            first, second = self._moments[name]
-            first = first.lerp(leaf.grad, 1 - _BETA1)
-            second = (second * _BETA2).addcmul(leaf.grad, leaf.grad, value=1 - _BETA2)
-            denominator = second.sqrt() / correction2**0.5 + _EPSILON
-            value = leaf.detach().addcdiv(first, denominator, value=-rates[name] / correction1)
-            self._moments[name] = (first, second)
-            self.leaves[name] = value.requires_grad_()
+            if leaf.grad is not None:
+                value, moments = adam_step(leaf.detach(), leaf.grad, self._moments[name], rates[name], self.updates)
+                self._moments[name], self.leaves[name] = moments, value.requires_grad_()
 
     def apply(self, plan: DensifyPlan, generator: torch.Generator) -> None:
         """Add and remove rows as the plan says. Kerbl et al. 2023, section 5.2.

@@ -27,7 +27,7 @@ class _Seen:
     """What the last rendering leaves for densification."""
 
     cameras: Cameras
-    radii_px: Tensor
+    image: Rendering
     screen_offsets: Tensor
 
 
@@ -50,13 +50,18 @@ class SplatModel(AbstractRepresentation):
         params, stats = (group_of(tensors, group) for group in ("params", "stats"))
         return cls(spec, SplatParams.from_state_tensors(params, spec.rates), densify.ScreenStats(**stats))
 
-    def render(self, cameras: Cameras, background: Tensor) -> Rendering:
-        """See `AbstractRepresentation.render`."""
+    def render(self, cameras: Cameras, background: Tensor, generator: torch.Generator) -> Rendering:
+        """See `AbstractRepresentation.render`; nothing in it is random."""
         means = self.params.leaves["means"]
         offsets = torch.zeros(len(cameras), len(means), 2, device=means.device, requires_grad=True)
         image = render(self.params.gaussians(), cameras, background=background.to(means.device), screen_offsets=offsets)
-        self._seen = _Seen(cameras, image.radii_px, offsets)
+        self._seen = _Seen(cameras, image, offsets)
         return image
+
+    def penalty(self) -> Tensor | float:
+        """See `AbstractRepresentation.penalty`."""
+        assert self._seen is not None, "penalty() follows render()"
+        return self.spec.regularisers.penalty(self.params.leaves["logit_opacities"].sigmoid(), self._seen.image.alpha)
 
     def update(self) -> None:
         """See `AbstractRepresentation.update`."""
@@ -82,7 +87,7 @@ class SplatModel(AbstractRepresentation):
         if step >= config.stop:
             return
         assert seen is not None and seen.screen_offsets.grad is not None, "adapt() follows render() and backward()"
-        self.stats = densify.update_stats(self.stats, seen.screen_offsets.grad, seen.radii_px, seen.cameras)
+        self.stats = densify.update_stats(self.stats, seen.screen_offsets.grad, seen.image.radii_px, seen.cameras)
         if densify.is_due(step, config):
             self.params.apply(densify.plan(self.params.gaussians(), self.stats, step, config), generator)
             self.stats = densify.ScreenStats.empty(self.params.gaussians())

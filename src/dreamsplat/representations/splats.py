@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dreamsplat.errors import InvalidInput
 from dreamsplat.maths.ranges import check_range
 from dreamsplat.representations.base import AbstractRepresentationSpec
+from dreamsplat.representations.regularisers import Regularisers
 
 if TYPE_CHECKING:
     import torch
@@ -164,6 +165,8 @@ class Splats(AbstractRepresentationSpec):
     """Learning rates."""
     densify: DensifyConfig = field(default_factory=DensifyConfig)
     """When Gaussians are added and removed."""
+    regularisers: Regularisers = field(default_factory=Regularisers)
+    """Penalties on what is rendered."""
 
     def start(self, cloud: PointCloud, generator: torch.Generator) -> SplatModel:
         """Noisy point growing, colour perturbation, then one Gaussian per point (section 3.2, eq. 4 and 5)."""

@@ -2,7 +2,8 @@
 
 | file | content |
 |---|---|
-| `asset.ply` | the current Gaussians, as a standard PLY |
+| `asset.ply` | the current Gaussians, as a standard PLY; those of a radiance field when it stops |
+| `asset.safetensors` | the current radiance field, if the run optimises one |
 | `preview.png` | contact sheet, six azimuths: the 3D prior's cloud, the first Gaussians, the current ones |
 | `turntable.mp4` or `.gif` | once around the finished asset |
 | `config.json` | every setting of the run |
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dreamsplat.config import DreamConfig
 
 ASSET = "asset.ply"
+FIELD = "asset.safetensors"
 PREVIEW = "preview.png"
 FILM = "turntable.mp4"
 CONFIG = "config.json"
@@ -38,7 +40,7 @@ METRICS = "metrics.jsonl"
 RECORD = "run.json"
 CHECKPOINTS = "checkpoints"
 FIRST_ROWS = "checkpoints/first-rows.safetensors"
-OUTPUTS = (ASSET, PREVIEW, FILM, "turntable.gif", METRICS, FIRST_ROWS)
+OUTPUTS = (ASSET, FIELD, PREVIEW, FILM, "turntable.gif", METRICS, FIRST_ROWS)
 """What a new run in the same folder replaces, besides settings, record and checkpoints."""
 
 

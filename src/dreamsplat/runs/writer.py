@@ -184,11 +184,17 @@ class RunWriter:
         """Write asset and preview, its last row labelled `word`; returns their paths."""
         assert self.asset is not None, "there is something"
         start = time.monotonic()
-        save(self.asset, self.path / folder.ASSET)
+        written = []
+        if self.asset.own_ending:
+            written.append((self.path / folder.ASSET).with_suffix(self.asset.own_ending))
+        if not self.asset.own_ending or word != "now":  # Making Gaussians of it may take seconds.
+            written.append(self.path / folder.ASSET)
+        for path in written:
+            save(self.asset, path)
         preview = self.preview.write(self.asset, word, self.step, self.config.steps)
         # On a slow renderer pictures may take long: never more than a tenth of the time goes into them.
         self._next_refresh = time.monotonic() + max(REFRESH_SECONDS, 9 * (time.monotonic() - start))
-        return [self.path / folder.ASSET, preview]
+        return [*written, preview]
 
     def _write_record(self, state: State, why: str | None = None) -> None:
         record.write_record(self.path, replace(self.record, state=state, why=why, step=self.step, seconds=self.seconds))

@@ -31,7 +31,7 @@ class BlobModel(AbstractRepresentation):
             raise InvalidInput("the state is of another representation.", setting="representation")
         return cls(spec, tensors["centres"], tensors["colours"])
 
-    def render(self, cameras: Cameras, background: Tensor) -> Rendering:
+    def render(self, cameras: Cameras, background: Tensor, generator: torch.Generator) -> Rendering:
         """See `AbstractRepresentation.render`."""
         blobs = BlobAsset(self.centres, self.colours, self.spec.size)
         return render(blobs.gaussians(), cameras, background=background.to(self.centres.device))
