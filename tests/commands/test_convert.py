@@ -15,8 +15,9 @@ from dreamsplat import formats
 from dreamsplat.assets import merge, pruning
 from dreamsplat.assets.frame import Z_UP_TO_Y_DOWN, Z_UP_TO_Y_UP, rotated
 from dreamsplat.assets.gaussians import with_sh_degree
-from dreamsplat.commands.convert import EXPORTS, convert
+from dreamsplat.commands.convert import convert
 from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
+from dreamsplat.files.kinds import EXPORTS
 from dreamsplat.formats import FORMATS, Format, load, ply, save
 from dreamsplat.mesh import BakeSettings, MeshSettings, SurfaceSettings, mesh_of
 from dreamsplat.types import Gaussians

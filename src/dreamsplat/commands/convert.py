@@ -15,6 +15,7 @@ from dreamsplat import registry
 from dreamsplat.commands.flags import parse_flags
 from dreamsplat.commands.places import check_input, check_output, ending
 from dreamsplat.errors import FileProblem, InvalidInput
+from dreamsplat.files.kinds import EXPORTS
 from dreamsplat.mesh.companions import obj_companions
 from dreamsplat.mesh.settings import MeshSettings
 
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
     from dreamsplat.types import Gaussians
 
 
-_MESHES = (".mesh.glb", ".obj", ".stl")
+_MESHES = EXPORTS[1:]
 _MESH = MeshSettings()
-EXPORTS = (".points.ply", *_MESHES)
-"""Name endings of files that can be written and hold no Gaussians."""
 UpAxis = Literal["z", "y", "-y", "-z"]
 _FIXED_AXES = (".glb", ".html", ".mesh.glb", ".obj")  # Their writers turn the asset as the format demands.
 
@@ -57,7 +56,7 @@ class Convert:
     mesh: Annotated[MeshSettings, tyro.conf.arg(name="")] = _MESH
     """How a mesh is made: OUT ends in .mesh.glb, .obj or .stl."""
     overwrite: bool = False
-    """Replace a file of that name."""
+    """Replace a file of that name, and those that belong to it: the .mtl and the .png of an .obj with a texture."""
 
     def __post_init__(self) -> None:
         """Refuse what can be refused before the asset is read."""
@@ -99,6 +98,8 @@ def convert(arguments: Sequence[str]) -> int:
     fewer = _fewer(asset, args)
     content = _write(fewer, args.out, args.up_axis, args.mesh)
     summary = f"{args.out}: {content}, {args.out.stat().st_size / 1e6:.3g} MB"
+    if args.mesh.texture is not None and args.out.suffix.lower() == ".obj":
+        summary += f", with {' and '.join(path.name for path in obj_companions(args.out))}"
     if len(fewer) < len(asset):
         summary += f" from {len(asset):,}, PSNR of the pictures {picture_psnr(asset, fewer):.1f} dB"
     print(summary)

@@ -82,10 +82,27 @@ class Edit:
         check_range("max_scale", 1 if self.max_scale is None else self.max_scale, 0, math.inf, above=True)
         check_range("saturation", self.saturation, 0, math.inf)
         check_range("max_gaussians", 1 if self.max_gaussians is None else self.max_gaussians, 1, math.inf)
-        check_range("scale", self.scale, 0, math.inf, above=True)
+        check_range("scale", self.scale, 0, 1e6, above=True)
+        self._check_vectors()
         for path in self.files[:-1]:
             check_input(path)
         check_output(self.files[-1], self.overwrite)
+
+    def _check_vectors(self) -> None:
+        """Refuse numbers with which nothing, or nothing that can be drawn, would be left."""
+        limits = {"tint": (0, 1e6), "paint": (0, 1), "move": (-1e30, 1e30), "turn_axis": (-1e30, 1e30)}
+        for setting, (least, most) in limits.items():
+            for number in getattr(self, setting) or ():
+                check_range(setting, number, least, most)
+        check_range("turn_deg", self.turn_deg, -1e6, 1e6)
+        if not any(self.turn_axis):
+            raise InvalidInput("0 0 0, expected a direction.", setting="turn_axis")
+        if self.crop_ball is not None:
+            check_range("crop_ball", self.crop_ball[3], 0, math.inf, above=True)
+        if (box := self.crop_box) is not None and not all(low < high for low, high in zip(box, box[3:], strict=False)):
+            raise InvalidInput(
+                f"{' '.join(f'{number:g}' for number in box)}, expected the lower corner first.", setting="crop_box"
+            )
 
 
 def edit(arguments: Sequence[str]) -> int:

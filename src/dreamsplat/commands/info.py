@@ -11,6 +11,7 @@ import tyro
 
 from dreamsplat.commands.flags import parse_flags
 from dreamsplat.commands.places import check_input
+from dreamsplat.errors import InvalidInput
 from dreamsplat.files.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Info:
 
     def __post_init__(self) -> None:
         """Refuse what can be refused before a file is read."""
+        if not self.files:
+            raise InvalidInput("missing: FILE.", advice="Name at least one file.")
         for path in self.files:
             check_input(path)
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from dreamsplat import registry
 from dreamsplat.errors import FileProblem
-from dreamsplat.files.kinds import kind_of
-from dreamsplat.runs.folder import check_name
+from dreamsplat.files.kinds import EXPORTS, kind_of
+from dreamsplat.runs.folder import ASSET, check_name
 
 
 def check_input(path: Path) -> None:
     """Refuse a file that Gaussians cannot be read from: one that is missing, or certainly holds something else."""
+    if (path / ASSET).is_file():
+        raise FileProblem(f"{path}: the folder of a run, expected a file.", advice=f"Name its asset: {path / ASSET}.")
     kind = kind_of(path)
     ours = ending(path, registry.names("formats")) is not None
     if kind is None and not ours:
@@ -61,6 +63,8 @@ def ending(path: Path, known: Sequence[str]) -> str | None:
 
 
 def _known_ending(path: Path, known: Sequence[str]) -> str:
+    if (export := ending(path, EXPORTS)) is not None and export not in known:
+        raise FileProblem(f"{path}: {export} files hold no Gaussians.", advice="Write them with `dreamsplat convert`.")
     if (found := ending(path, known)) is None:
         advice = f"Known endings: {', '.join(sorted(known))}."
         raise FileProblem(f"{path}: unknown format '{path.suffix}'.", advice=advice)

@@ -19,7 +19,7 @@ class Runs:
     """List the runs in a folder: prompt, state, steps, time and picture of each."""
 
     folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FOLDER")]] = Path()
-    """Where to look: the folder itself and those right below it."""
+    """Where to look: the folder itself, those right below it, and those in its `runs`."""
     json: bool = False
     """Print one JSON object per line instead of a table."""
 
@@ -32,7 +32,7 @@ def runs(arguments: Sequence[str]) -> int:
         print("\n".join(json.dumps(asdict(run), default=str) for run in found))
         return 0
     if not found:
-        print(f"No runs in {args.folder}. To make one: dreamsplat generate PROMPT --out {args.folder / 'NAME'}")
+        print(f"No runs in '{args.folder}'. To make one: dreamsplat generate PROMPT --out {args.folder / 'NAME'}")
         return 0
     table = [("FOLDER", "STATE", "STEPS", "SECONDS", "PROMPT", "PICTURE")]
     table += [

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from safetensors import SafetensorError
+
 from dreamsplat.errors import FileProblem
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")
@@ -31,10 +33,10 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except FileProblem:
         raise
-    except OSError as error:
-        why = error.strerror or str(error)
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or str(error)
         advice = "Choose a folder that exists and is writable."
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if any(os.strerror(code) in why for code in (errno.ENOSPC, errno.EDQUOT)):
             advice = "Free some space, or choose another disk."
         elif path.is_dir():
             advice = "A folder has that name: move it, or choose another name."

@@ -38,6 +38,9 @@ PLY_POINTS = Kind("points", ".ply", "a PLY of points")
 PLY_MESH = Kind("mesh", ".ply", "a PLY mesh")
 _MESHES = {end: Kind("mesh", end, f"a mesh as {end}") for end in (".glb", ".gltf", ".obj", ".off", ".stl")}
 
+EXPORTS = (".points.ply", ".mesh.glb", ".obj", ".stl")
+"""Endings of files without Gaussians that `dreamsplat convert` writes."""
+
 _OTHERS = {
     b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"GIF8": "a GIF picture", b"%PDF": "a PDF document",
     b"\x93NUMPY": "a numpy array", b"\x80\x02": "a Python pickle", b"\x80\x04": "a Python pickle",
@@ -100,7 +103,7 @@ def _kind_of_ply(start: bytes) -> Kind:
 def _kind_of_json(path: Path, start: bytes) -> Kind:
     if _SPLATTING in start:
         return GLB
-    if b'"means"' in start and b'"quats"' in start:
+    if re.search(rb'"means"\s*:\s*\{', start) and b'"quats"' in start:
         return SOG
     return _MESHES[".gltf"] if b'"asset"' in start else Kind("other", ".json", "a JSON file")
 

@@ -30,6 +30,8 @@ def save(asset: AbstractAsset, path: str | PathLike[str]) -> None:
         if not isinstance(asset, RadianceField):
             raise FileProblem(f"{path}: holds a radiance field, not Gaussians.", advice="Save them as .ply.")
         return write_field(asset, path)
+    if path.name.lower().endswith(kinds.EXPORTS):
+        raise FileProblem(f"{path}: such files hold no Gaussians.", advice="Write them with `dreamsplat convert`.")
     ending = ending_of(path)
     if ending is None:
         known = ", ".join(sorted(FORMATS))

@@ -86,7 +86,7 @@ def _kept_pieces(density: NDArray[np.float32], settings: SurfaceSettings) -> NDA
     if count == 0:
         raise InvalidInput(
             f"{settings.level:g}, but the density is at most {density.max():.3g}: there is no surface.",
-            setting="level",
+            setting="surface.level",
             advice="Use a lower level.",
         )
     mass = np.bincount(pieces.ravel(), weights=density.ravel())

@@ -56,10 +56,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
     }
     header["crc32"] = _crc32(state)
     with replacing(path) as temporary:
-        try:
-            save_file(state, temporary, metadata={"run": json.dumps(header)})
-        except safetensors.SafetensorError as error:
-            raise OSError(str(error)) from error
+        save_file(state, temporary, metadata={"run": json.dumps(header)})
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # the name must not outlive the content in a power cut
     for old in newest_first(folder)[KEPT:]:

@@ -36,13 +36,15 @@ class Summary:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The run folders: `folder` itself, and those right below it.
+    """The run folders: `folder` itself, those right below it, and those in its `runs`, where new ones go.
 
     Raises:
         FileProblem: if the folder may not be read.
     """
     try:
-        return list(filter(_is_run, (folder, *sorted(folder.iterdir()))))
+        below = sorted(folder.iterdir())
+        default = sorted((folder / "runs").iterdir()) if (folder / "runs").is_dir() else []
+        return list(filter(_is_run, (folder, *below, *default)))
     except OSError as error:
         raise FileProblem(f"{folder}: cannot be listed ({error.strerror}).", advice="Choose another folder.") from error
 
