@@ -32,7 +32,7 @@ from report import RESULTS, RUN, Result, read_results, table, write_sheets
 from dreamsplat.commands.choices import CHOICES
 from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
-from dreamsplat.errors import DreamsplatError, FileProblem, InvalidInput
+from dreamsplat.errors import DreamsplatError, InvalidInput
 from dreamsplat.evaluate.judge import (
     TEST_SEED,
     Judge,
@@ -44,14 +44,11 @@ from dreamsplat.evaluate.judge import (
 )
 from dreamsplat.files.atomic import replacing
 from dreamsplat.formats import read_asset, save
-from dreamsplat.hub.digests import file_sources
 from dreamsplat.method.lift import to_gaussians
 from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
 from dreamsplat.priors2d.bundled import ViewConditioning
-from dreamsplat.priors3d import BundledCloudPrior
 from dreamsplat.types import AbstractAsset, Gaussians
-from dreamsplat.world.header import IMAGE_WEIGHTS, VOLUME_WEIGHTS
 from dreamsplat.world.language.captions import parse_caption
 from dreamsplat.world.objects.draw_object import draw_object
 
@@ -135,8 +132,10 @@ def main(arguments: list[str]) -> int:
 def run(args: Quality, command: str) -> None:
     """Generate and score what the folder does not hold yet."""
     judge, config = read_judge(JUDGE), args.method()
-    open_folder(args.out, args.subject, config, command)
     prompts = prompts_of("all", 12) if args.which == "few" else prompts_of(args.which)
+    if args.subject == "method":
+        dataclasses.replace(config, prompt=prompts[0]).check()
+    open_folder(args.out, args.subject, config, command)
     wanted = [(prompt, seed) for prompt in prompts[: args.limit] for seed in args.seeds]
     done = {(result["prompt"], result["seed"]) for result in read_results(args.out)}
     for number, (prompt, seed) in enumerate(wanted, start=1):
@@ -218,14 +217,8 @@ def open_folder(folder: Path, subject: str, config: DreamConfig, command: str) -
 
 
 def weights(config: DreamConfig) -> dict[str, str]:
-    """SHA-256 of the weights files that a configuration uses."""
-    paths = [config.prior3d.weights or VOLUME_WEIGHTS] if isinstance(config.prior3d, BundledCloudPrior) else []
-    if isinstance(config.prior2d, BundledImagePrior):
-        paths.append(config.prior2d.weights or IMAGE_WEIGHTS)
-    for path in paths:
-        if not path.is_file():
-            raise FileProblem(f"{path}: the weights are missing. Make them: dreamsplat train-world.")
-    return file_sources(*paths)
+    """SHA-256 of the files that the priors of a configuration read."""
+    return config.prior3d.sources() | config.prior2d.sources()
 
 
 def tell(number: int, total: int, result: Result) -> None:

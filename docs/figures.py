@@ -20,6 +20,7 @@ from dreamsplat.method.noise_levels import sigma_of_time
 from dreamsplat.method.prompts import view_prompts, view_word
 from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import AbstractImagePrior, BundledImagePrior
+from dreamsplat.priors2d.bundled import ViewConditioning
 from dreamsplat.render import render
 from dreamsplat.types import Gaussians, Views
 from dreamsplat.world.training.gallery import over_white, ring
@@ -55,14 +56,10 @@ def draw_view() -> None:
     noise = torch.randn(len(views), 4, 64, 64, generator=generator)
     sigma = torch.full((len(views),), 10.0)
     rows = []
-    for label, view, suffix in (
-        ("exact camera", "camera", False),
-        ("view word", "words", True),
-        ("neither", "words", False),
-    ):
+    ways: dict[str, ViewConditioning] = {"exact camera": "camera", "view word": "words", "neither": "neither"}
+    for label, view in ways.items():
         prior = BundledImagePrior(view=view).load(torch.device("cpu"))
-        prompts = view_prompts(PROMPT, views) if suffix else [PROMPT] * len(views)
-        estimate = prior.denoise(10.0 * noise, sigma, prior.embed(prompts, views))
+        estimate = prior.denoise(10.0 * noise, sigma, prior.embed(view_prompts(PROMPT, views), views))
         rows.append((label, enlarged(over_white(estimate))))
     columns = [f"{azimuth:.0f}°" for azimuth in views.azimuth_deg.tolist()]
     write_png(contact_sheet(rows, columns), IMAGES / "view.png")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from dreamsplat.config import DreamConfig
 
-ViewConditioning = Literal["camera", "words", "both"]
-"""How the view reaches the network: as an exact camera, as the paper's view word in the prompt, or both."""
+ViewConditioning = Literal["camera", "words", "both", "neither"]
+"""How the view reaches the network: as an exact camera, as the paper's view word in the prompt, both, or not at all."""
 
 
 @dataclass(frozen=True)

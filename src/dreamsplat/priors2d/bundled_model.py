@@ -46,8 +46,8 @@ class Bundled(AbstractImagePrior):
         """See `AbstractImagePrior.embed`."""
         check_field_of_view(views.fov_y_deg.tolist())
         captions = [parse_caption(prompt) for prompt in prompts]
-        packed = pack_condition(captions, None if self.view == "words" else views)
-        if self.view == "camera":
+        packed = pack_condition(captions, views if self.view in ("camera", "both") else None)
+        if self.view in ("camera", "neither"):
             packed[:, 2] = 0
         return packed.to(self.device)
 

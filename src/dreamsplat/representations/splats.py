@@ -193,9 +193,11 @@ class Splats(AbstractRepresentationSpec):
 
 
 QUICK_RATES = LearningRates(
-    means=2e-3, means_final=1e-3, means_decay_steps=400, sh_dc=0.02, opacities=0.05, scales=0.005, quats=0.005
-)
-"""For 400 steps instead of 1,200, on an object of the unit ball; faster scales turn its surface to fuzz."""
+    means=2e-3, means_final=1e-3, means_decay_steps=400, sh_dc=0.02, sh_rest=0.01, opacities=0.05, scales=0.005,
+    quats=0.005,
+)  # fmt: skip
+"""For 400 steps instead of 1,200, on an object of the unit ball; faster scales turn its surface to fuzz, and at the
+official 1/20 of `sh_dc`, made for 30,000 steps, harmonics hardly move (docs/spherical-harmonics.md)."""
 QUICK_DENSIFY = DensifyConfig(start=99, stop=350, every=100, extent=1.0, grad_threshold=1e-3, max_gaussians=6_000)
 """Faint Gaussians go at steps 100, 200 and 300; others are added only where fewer than 6,000 are left. With pictures of
 64 px, more make the surface speckled and its shape worse."""

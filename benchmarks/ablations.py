@@ -1,0 +1,252 @@
+"""What is each choice of the method worth? Change one at a time, and have the judge of quality.py score the assets.
+
+    python benchmarks/ablations.py --out runs/ablations                     # every row; stop it, start it again at will
+    python benchmarks/ablations.py --rows baseline "guidance 20" --limit 2  # some of them, on fewer prompts
+    python benchmarks/ablations.py --out runs/ablations --report            # only table and sheet, as far as they are
+
+Each row is a run of benchmarks/quality.py with the same prompts and seeds, in a folder of its own. table.md has the
+means, their spread over the seeds, and in bold what differs from the baseline by more than the baseline's own seeds do;
+sheet.png shows every row's assets from the front and from behind. docs/findings.md says what follows.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+import quality
+import torch
+import tyro
+from report import COLUMNS, RUN, Result, read_results
+
+from dreamsplat.assets.draw import draw
+from dreamsplat.assets.sheet import contact_sheet
+from dreamsplat.config import DreamConfig
+from dreamsplat.errors import DreamsplatError, InvalidInput
+from dreamsplat.files.atomic import replacing
+from dreamsplat.formats import load, save
+from dreamsplat.formats.png import write_png
+from dreamsplat.guidance import CSD, ISM, SDS, SJC
+from dreamsplat.method.cameras import orbit
+from dreamsplat.method.lift import to_gaussians
+from dreamsplat.method.schedule import AnnealedTimes, Times
+from dreamsplat.presets import PRESETS
+from dreamsplat.priors2d import BundledImagePrior
+from dreamsplat.priors3d import FromFile
+from dreamsplat.representations import QUICK_SPLATS
+from dreamsplat.types import PointCloud
+
+BASE = PRESETS["bundled"]
+BASELINE, OTHER_SEEDS = "baseline", "baseline, other seeds"
+GUIDANCE = 2.0
+"""The guidance scale of the preset, which other losses get too."""
+
+
+def splats(part: str, **changes: Any) -> DreamConfig:
+    """The preset with changes in one part of the settings of its Gaussians."""
+    changed = replace(getattr(QUICK_SPLATS, part), **changes)
+    return replace(BASE, representation=replace(QUICK_SPLATS, **{part: changed}))
+
+
+def ball(path: Path) -> DreamConfig:
+    """The preset without a 3D prior: it starts from grey points that fill a ball, which the file is made to hold."""
+    if not path.exists():
+        generator = torch.Generator().manual_seed(0)
+        direction = torch.nn.functional.normalize(torch.randn(4096, 3, generator=generator), dim=1)
+        xyz = direction * torch.rand(4096, 1, generator=generator) ** (1 / 3)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(to_gaussians(PointCloud(xyz, torch.full_like(xyz, 0.5))), path)
+    return replace(BASE, prior3d=FromFile(file=path, size=0.6))
+
+
+def rows(out: Path) -> dict[str, DreamConfig]:
+    """What is compared, the most telling rows first."""
+    full, late = (0.02, 0.98), (0.02, 0.4)
+    words, untold = BundledImagePrior(view="words"), BundledImagePrior(view="neither")
+    return {
+        BASELINE: BASE,
+        OTHER_SEEDS: BASE,
+        "from a grey ball": ball(out / "ball.ply"),
+        "from a ball, view: word only": replace(ball(out / "ball.ply"), prior2d=words),
+        "no points grown": splats("lift", candidates=0),
+        "no colour perturbation": splats("lift", colour_jitter=0.0),
+        "nothing added or removed": splats("densify", stop=0),
+        "1 view a step": replace(BASE, views=1),
+        "guidance 1": replace(BASE, loss=SDS(1.0)),
+        "guidance 20": replace(BASE, loss=SDS(20.0)),
+        "SJC": replace(BASE, loss=SJC(GUIDANCE)),
+        "CSD": replace(BASE, loss=CSD(GUIDANCE)),
+        "view: word only": replace(BASE, prior2d=words),
+        "view: not at all": replace(BASE, prior2d=untold),
+        "positions frozen": splats("rates", means=0.0, means_final=0.0),
+        "covariances frozen": splats("rates", scales=0.0, quats=0.0),
+        "opacities frozen": splats("rates", opacities=0.0),
+        "colours frozen": splats("rates", sh_dc=0.0),
+        "SH degree 3": splats("lift", sh_degree=3),
+        "times: low ones only": replace(BASE, times=Times(early=late, late=late)),
+        "2 views a step": replace(BASE, views=2),
+        "times: all, to the end": replace(BASE, times=Times(early=full, late=full)),
+        "times: annealed": replace(BASE, times=AnnealedTimes()),
+        "guidance 5": replace(BASE, loss=SDS(5.0)),
+        "view: camera only": replace(BASE, prior2d=BundledImagePrior(view="camera")),
+        "SH degree 1": splats("lift", sh_degree=1),
+        "SH degree 2": splats("lift", sh_degree=2),
+        "guidance 100": replace(BASE, loss=SDS(100.0)),
+        "8 views a step": replace(BASE, views=8),
+        "ISM": replace(BASE, loss=ISM(GUIDANCE)),
+    }
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """Change one choice of the method at a time and score what it makes."""
+
+    out: Path = Path("runs/ablations")
+    """Folder of all rows. Results that it holds already are kept."""
+    rows: tuple[str, ...] = ()
+    """Only these rows, by name; all of them by default."""
+    limit: int = 4
+    """The first so many prompts of the benchmark's mixed order."""
+    seeds: tuple[int, ...] = (0, 1)
+    """Seeds of each prompt; the second baseline takes the next as many."""
+    report: bool = False
+    """Generate nothing; write the table and the sheet of what the folder holds."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmark and return the exit code."""
+    args = tyro.cli(Ablations, args=arguments, config=(tyro.conf.FlagCreatePairsOff,), description=__doc__)
+    try:
+        if not args.report:
+            run(args, f"python benchmarks/ablations.py {shlex.join(arguments)}".strip())
+        report(args.out)
+    except DreamsplatError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command to continue.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(args: Ablations, command: str) -> None:
+    """Generate and score what the folder does not hold yet, row by row."""
+    known = rows(args.out)
+    for name in args.rows or known:
+        if name not in known:
+            raise InvalidInput(f"{name}: no such row.", setting="rows", advice=f"Known: {', '.join(known)}.")
+        print(f"== {name}", flush=True)
+        shift = max(args.seeds) + 1 if name == OTHER_SEEDS else 0
+        seeds = tuple(seed + shift for seed in args.seeds)
+        asked = quality.Quality(folder(args.out, name), limit=args.limit, seeds=seeds, config=known[name])
+        quality.run(asked, command)
+
+
+def folder(out: Path, name: str) -> Path:
+    """Where the results of a row are."""
+    return out / name.replace(":", "").replace(",", "").replace(" ", "-")
+
+
+def report(out: Path) -> None:
+    """Write and print the table, and draw the sheet."""
+    found = {name: read_results(folder(out, name)) for name in rows(out)}
+    found = {name: results for name, results in found.items() if results}
+    if BASELINE not in found:
+        raise InvalidInput(f"{out}: no baseline.", setting="rows", advice="Run the row `baseline` first.")
+    origins = {tuple(origin(folder(out, name)).items()) for name in found}
+    text = "\n".join([*table(found), "", *(f"- {', '.join(dict(o).values())}" for o in sorted(origins)), ""])
+    with replacing(out / "table.md") as partial:
+        partial.write_text(text, encoding="utf-8")
+    write_sheet(out, found)
+    print(text, out / "sheet.png", sep="\n")
+
+
+def origin(row: Path) -> dict[str, str]:
+    """Machine, commit, date and command of a row."""
+    told = json.loads((row / RUN).read_text(encoding="utf-8"))
+    return {key: told[key] for key in ("machine", "date", "commit", "command")}
+
+
+QUALITIES = {
+    name: COLUMNS[name] for name in ("R-precision", "single views", "colour error", "view agreement", "Chamfer")
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a row."""
+
+    mean: float
+    """Over prompts and seeds."""
+    by_seed: tuple[float, ...]
+    """The mean over prompts, for each seed."""
+
+
+def cells(results: list[Result], subject: str = "method") -> dict[str, Cell]:
+    """The numbers of a row, by column."""
+    found = {}
+    for name, number in QUALITIES.items():
+        values: dict[int, list[float]] = {}
+        for result in results:
+            value = number(result, result[subject])
+            if value is not None:
+                values.setdefault(result["seed"], []).append(value)
+        by_seed = tuple(fmean(values[seed]) for seed in sorted(values))
+        found[name] = Cell(fmean(by_seed), by_seed)
+    return found
+
+
+def table(found: dict[str, list[Result]]) -> list[str]:
+    """The lines of the table: mean, +- standard deviation over seeds; bold beyond the baseline's noise.
+
+    The noise of a column is the distance between the best and the worst seed of the baseline, of both its rows.
+    """
+    base, base_seconds = cells(found[BASELINE]), fmean(result["seconds"] for result in found[BASELINE])
+    both = [cells(found[name]) for name in (BASELINE, OTHER_SEEDS) if name in found]
+    noise = {column: _range([v for row in both for v in row[column].by_seed]) for column in QUALITIES}
+
+    def row(name: str, numbers: dict[str, Cell], time: str, assets: str) -> str:
+        shown = [_show(cell, abs(cell.mean - base[c].mean) > noise[c] + 1e-9) for c, cell in numbers.items()]
+        return f"| {' | '.join([name, *shown, time, assets])} |"
+
+    lines = [f"| {' | '.join(['', *QUALITIES, 'time', 'assets'])} |", "|---" * (len(QUALITIES) + 3) + "|"]
+    lines.append(row("3D prior alone", cells(found[BASELINE], "prior"), "-", str(len(found[BASELINE]))))
+    for name, results in found.items():
+        time = fmean(result["seconds"] for result in results) / base_seconds
+        lines.append(row(name, cells(results), f"{time:.2f}", str(len(results))))
+    floor = [f"{value:.3f}" for value in noise.values()]
+    return [*lines, f"| {' | '.join(['*noise: range over the seeds of both baselines*', *floor, '', ''])} |"]
+
+
+def _range(values: list[float]) -> float:
+    return max(values) - min(values)
+
+
+def _show(cell: Cell, bold: bool) -> str:
+    text = f"{cell.mean:.3f} ± {pstdev(cell.by_seed):.3f}"
+    return f"**{text}**" if bold else text
+
+
+def write_sheet(out: Path, found: dict[str, list[Result]]) -> None:
+    """One sheet of all rows: the first seed's assets, from the front and from behind."""
+    first = min(result["seed"] for result in found[BASELINE])
+    prompts = [result["prompt"] for result in found[BASELINE] if result["seed"] == first]
+    views = orbit(8, size=96).cameras.rows(torch.tensor([1, 5]))
+    drawn = []
+    for name, results in found.items():
+        seed = min(result["seed"] for result in results)
+        assets = {result["prompt"]: result["asset"] for result in results if result["seed"] == seed}
+        if set(prompts) <= assets.keys():
+            pictures = [draw(load(folder(out, name) / assets[prompt]), views) for prompt in prompts]
+            drawn.append((name, torch.cat(pictures)))
+    columns = [label for prompt in prompts for label in (prompt, "from behind")]
+    write_png(contact_sheet(drawn, columns), out / "sheet.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
