@@ -12,6 +12,7 @@ from dreamsplat.maths.heun import karras_sigmas, sample_heun
 from dreamsplat.method.cameras import sample_views
 from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import BundledImagePrior, PerfectTeacher
+from dreamsplat.priors2d.bundled import ViewConditioning
 from dreamsplat.priors2d.bundled_model import premultiplied
 from dreamsplat.priors3d import BundledCloudPrior
 from dreamsplat.render import render
@@ -163,6 +164,17 @@ def test_the_shipped_2d_model_prefers_the_picture_that_the_prompt_names() -> Non
 
     right = error("a yellow duck")
     assert right < error("a blue duck") and right < error("a yellow chair") and right < error("")
+
+
+@pytest.mark.parametrize(("view", "word", "camera"), [
+    ("both", True, True), ("words", True, False), ("camera", False, True), ("neither", False, False),
+])  # fmt: skip
+def test_the_view_reaches_the_2d_model_in_the_chosen_ways_only(
+    view: ViewConditioning, word: bool, camera: bool
+) -> None:
+    prior = BundledImagePrior(view=view).load(torch.device("cpu"))
+    told = prior.embed(["a red mug, back view"], sample_views(WORLD_CAMERAS, 1, 64, _generator()))
+    assert bool(told[:, 2].any()) == word and bool(told[:, 3:].any()) == camera and bool((told[:, :2] > 0).all())
 
 
 def test_the_2d_model_refuses_cameras_that_it_was_not_trained_for() -> None:
