@@ -3,7 +3,7 @@
     python benchmarks/harmonics.py                             # a shiny ball, fitted to pictures of it: a minute
     python benchmarks/harmonics.py --sds --out runs/harmonics  # the method itself at degree 0 and 3, twelve prompts
 
-The ball is known exactly: checkered, lit from one side, with a highlight (Blinn-Phong) that moves with the camera. It
+The ball is known exactly: chequered, lit from one side, with a highlight (Blinn-Phong) that moves with the camera. It
 is fitted with the learning rates of the bundled preset, and judged on pictures that the fit has not seen.
 """
 
@@ -81,7 +81,7 @@ def shiny_ball(
     gloss: float = GLOSS,
     supersampling: int = 4,
 ) -> Tensor:
-    """Pictures [C, 4, H, W] of the ball, premultiplied colour and alpha: checkered, diffuse light and a highlight."""
+    """Pictures [C, 4, H, W] of the ball, premultiplied colour and alpha: chequered, diffuse light and a highlight."""
     height, width = cameras.height * supersampling, cameras.width * supersampling
     rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     pixels = torch.stack([columns, rows, torch.full_like(rows, supersampling)], dim=-1) / supersampling  # [H, W, 3]
@@ -105,11 +105,12 @@ def shade(
     exponent: float,
     gloss: float,
 ) -> Tensor:
-    """Colours [..., 3] of the ball's surface: Blinn-Phong (Blinn 1977), with a checkered diffuse colour."""
+    """Colours [..., 3] of the ball's surface: Blinn-Phong (Blinn 1977), with a chequered diffuse colour."""
     light = normalize(torch.tensor(LIGHT), dim=0)
     longitude, latitude = torch.atan2(normal[..., 1], normal[..., 0]), torch.asin(normal[..., 2].clamp(-1, 1))
-    other = ((longitude * 3 / torch.pi).floor() + (latitude * 4 / torch.pi).floor()) % 2  # 6 x 4 fields
-    albedo = torch.tensor([0.75, 0.25, 0.2]) + other[..., None] * torch.tensor([-0.2, 0.2, 0.2])
+    # 6 x 4 fields, whose edges are soft enough for the Gaussians: what is measured is the highlight.
+    other = 0.5 + 0.5 * (4 * (3 * longitude).sin() * (4 * latitude).sin()).clamp(-1, 1)
+    albedo = torch.tensor([0.8, 0.3, 0.2]) + other[..., None] * torch.tensor([-0.6, 0.1, 0.3])
     diffuse = 0.3 + 0.5 * (normal @ light).clamp_min(0)
     halfway = normalize(light + to_eye, dim=-1)
     highlight = gloss * (normal * halfway).sum(-1).clamp_min(0) ** exponent

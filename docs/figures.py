@@ -1,6 +1,6 @@
-"""Draw the pictures of docs/method.md from the shipped models.
+"""Draw the pictures of docs/method.md, from the shipped models, and of docs/spherical-harmonics.md.
 
-python docs/figures.py  # writes docs/images/{cameras,view,levels}.png
+python docs/figures.py  # writes docs/images/{cameras,view,levels}.png and sh-{basis,one,ball,bands}.png
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import harmonics_figures
 import torch
 from torch import Tensor
 
@@ -97,11 +98,12 @@ def _repeated(views: Views, row: int, count: int) -> Views:
 
 
 def main() -> None:
-    """Draw all three."""
+    """Draw all of them."""
     asset = dream(dataclasses.replace(PRESETS["bundled"], prompt=PROMPT))
     draw_cameras(asset)
     draw_view()
     draw_levels(asset)
+    harmonics_figures.main()
 
 
 if __name__ == "__main__":
