@@ -2,7 +2,8 @@
 
     python benchmarks/ablations.py --out runs/ablations                     # every row; stop it, start it again at will
     python benchmarks/ablations.py --rows baseline "guidance 20" --limit 2  # some of them, on fewer prompts
-    python benchmarks/ablations.py --out runs/ablations --report            # only table and sheet, as far as they are
+    python benchmarks/ablations.py --out runs/ablations --report            # only table and sheet, of what is done
+    python benchmarks/ablations.py --out runs/ablations --times             # measure what a step of each row costs
 
 Each row is a run of benchmarks/quality.py with the same prompts and seeds, in a folder of its own. table.md has the
 means, their spread over the seeds, and in bold what differs from the baseline by more than the baseline's own seeds do;
@@ -14,9 +15,10 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import fmean, median, pstdev
 from typing import Any
 
 import quality
@@ -27,6 +29,7 @@ from report import COLUMNS, RUN, Result, read_results
 from dreamsplat.assets.draw import draw
 from dreamsplat.assets.sheet import contact_sheet
 from dreamsplat.config import DreamConfig
+from dreamsplat.dream import dream_steps
 from dreamsplat.errors import DreamsplatError, InvalidInput
 from dreamsplat.files.atomic import replacing
 from dreamsplat.formats import load, save
@@ -43,6 +46,7 @@ from dreamsplat.types import PointCloud
 
 BASE = PRESETS["bundled"]
 BASELINE, OTHER_SEEDS = "baseline", "baseline, other seeds"
+TIMES = "times.json"
 GUIDANCE = 2.0
 """The guidance scale of the preset, which other losses get too."""
 
@@ -115,14 +119,18 @@ class Ablations:
     seeds: tuple[int, ...] = (0, 1)
     """Seeds of each prompt; the second baseline takes the next as many."""
     report: bool = False
-    """Generate nothing; write the table and the sheet of what the folder holds."""
+    """Generate nothing; write the table and the sheet of the rows that are done."""
+    times: bool = False
+    """Measure the processor time of a step of each row, for the table, instead of generating assets."""
 
 
 def main(arguments: list[str]) -> int:
     """Run the benchmark and return the exit code."""
     args = tyro.cli(Ablations, args=arguments, config=(tyro.conf.FlagCreatePairsOff,), description=__doc__)
     try:
-        if not args.report:
+        if args.times:
+            measure(args.out)
+        elif not args.report:
             run(args, f"python benchmarks/ablations.py {shlex.join(arguments)}".strip())
         report(args.out)
     except DreamsplatError as error:
@@ -147,6 +155,28 @@ def run(args: Ablations, command: str) -> None:
         quality.run(asked, command)
 
 
+def measure(out: Path) -> None:
+    """Write the processor time of a step of each row, over that of the baseline's just before it, to times.json."""
+    shares = {}
+    for name, config in rows(out).items():
+        base, changed = step_seconds(BASE), step_seconds(config)
+        shares[name] = round(changed / base, 2)
+        print(f"{name}: {changed:.3f} s, {shares[name]:.2f} of the baseline", flush=True)
+    with replacing(out / TIMES) as partial:
+        partial.write_text(json.dumps(shares, indent=2) + "\n", encoding="utf-8")
+
+
+def step_seconds(config: DreamConfig) -> float:
+    """The processor time of a step: the median of ten, after two that are not counted."""
+    steps = dream_steps(replace(config, prompt="a red mushroom"))
+    seconds = []
+    for _ in range(13):
+        began = time.process_time()
+        next(steps)
+        seconds.append(time.process_time() - began)
+    return median(seconds[3:])
+
+
 def folder(out: Path, name: str) -> Path:
     """Where the results of a row are."""
     return out / name.replace(":", "").replace(",", "").replace(" ", "-")
@@ -155,11 +185,13 @@ def folder(out: Path, name: str) -> Path:
 def report(out: Path) -> None:
     """Write and print the table, and draw the sheet."""
     found = {name: read_results(folder(out, name)) for name in rows(out)}
-    found = {name: results for name, results in found.items() if results}
-    if BASELINE not in found:
+    whole = len(found[BASELINE])
+    if whole == 0:
         raise InvalidInput(f"{out}: no baseline.", setting="rows", advice="Run the row `baseline` first.")
+    found = {name: results for name, results in found.items() if len(results) == whole}
+    times = json.loads((out / TIMES).read_text(encoding="utf-8")) if (out / TIMES).exists() else {}
     origins = {tuple(origin(folder(out, name)).items()) for name in found}
-    text = "\n".join([*table(found), "", *(f"- {', '.join(dict(o).values())}" for o in sorted(origins)), ""])
+    text = "\n".join([*table(found, times), "", *(f"- {', '.join(dict(o).values())}" for o in sorted(origins)), ""])
     with replacing(out / "table.md") as partial:
         partial.write_text(text, encoding="utf-8")
     write_sheet(out, found)
@@ -201,26 +233,24 @@ def cells(results: list[Result], subject: str = "method") -> dict[str, Cell]:
     return found
 
 
-def table(found: dict[str, list[Result]]) -> list[str]:
-    """The lines of the table: mean, +- standard deviation over seeds; bold beyond the baseline's noise.
+def table(found: dict[str, list[Result]], times: dict[str, float]) -> list[str]:
+    """The lines of the table: mean, +- standard deviation over seeds; bold beyond the baseline's noise; relative times.
 
     The noise of a column is the distance between the best and the worst seed of the baseline, of both its rows.
     """
-    base, base_seconds = cells(found[BASELINE]), fmean(result["seconds"] for result in found[BASELINE])
+    base = cells(found[BASELINE])
     both = [cells(found[name]) for name in (BASELINE, OTHER_SEEDS) if name in found]
     noise = {column: _range([v for row in both for v in row[column].by_seed]) for column in QUALITIES}
 
-    def row(name: str, numbers: dict[str, Cell], time: str, assets: str) -> str:
+    def row(name: str, numbers: dict[str, Cell], time: str) -> str:
         shown = [_show(cell, abs(cell.mean - base[c].mean) > noise[c] + 1e-9) for c, cell in numbers.items()]
-        return f"| {' | '.join([name, *shown, time, assets])} |"
+        return f"| {' | '.join([name, *shown, time])} |"
 
-    lines = [f"| {' | '.join(['', *QUALITIES, 'time', 'assets'])} |", "|---" * (len(QUALITIES) + 3) + "|"]
-    lines.append(row("3D prior alone", cells(found[BASELINE], "prior"), "-", str(len(found[BASELINE]))))
-    for name, results in found.items():
-        time = fmean(result["seconds"] for result in results) / base_seconds
-        lines.append(row(name, cells(results), f"{time:.2f}", str(len(results))))
+    lines = [f"| {' | '.join(['', *QUALITIES, 'time of a step'])} |", "|---" * (len(QUALITIES) + 2) + "|"]
+    lines.append(row("3D prior alone", cells(found[BASELINE], "prior"), "-"))
+    lines += [row(name, cells(results), f"{times.get(name, '-')}") for name, results in found.items()]
     floor = [f"{value:.3f}" for value in noise.values()]
-    return [*lines, f"| {' | '.join(['*noise: range over the seeds of both baselines*', *floor, '', ''])} |"]
+    return [*lines, f"| {' | '.join(['*noise: range over the seeds of both baselines*', *floor, ''])} |"]
 
 
 def _range(values: list[float]) -> float:
@@ -241,9 +271,8 @@ def write_sheet(out: Path, found: dict[str, list[Result]]) -> None:
     for name, results in found.items():
         seed = min(result["seed"] for result in results)
         assets = {result["prompt"]: result["asset"] for result in results if result["seed"] == seed}
-        if set(prompts) <= assets.keys():
-            pictures = [draw(load(folder(out, name) / assets[prompt]), views) for prompt in prompts]
-            drawn.append((name, torch.cat(pictures)))
+        pictures = [draw(load(folder(out, name) / assets[prompt]), views) for prompt in prompts]
+        drawn.append((name, torch.cat(pictures)))
     columns = [label for prompt in prompts for label in (prompt, "from behind")]
     write_png(contact_sheet(drawn, columns), out / "sheet.png")
 
