@@ -77,6 +77,8 @@ def rows(out: Path) -> dict[str, DreamConfig]:
         OTHER_SEEDS: BASE,
         "from a grey ball": ball(out / "ball.ply"),
         "from a ball, view: word only": replace(ball(out / "ball.ply"), prior2d=words),
+        "no 2D prior: the first Gaussians": replace(BASE, steps=0),
+        "100 steps": replace(BASE, steps=100),
         "no points grown": splats("lift", candidates=0),
         "no colour perturbation": splats("lift", colour_jitter=0.0),
         "nothing added or removed": splats("densify", stop=0),
@@ -168,7 +170,7 @@ def measure(out: Path) -> None:
 
 def step_seconds(config: DreamConfig) -> float:
     """The processor time of a step: the median of ten, after two that are not counted."""
-    steps = dream_steps(replace(config, prompt="a red mushroom"))
+    steps = dream_steps(replace(config, prompt="a red mushroom", steps=400))
     seconds = []
     for _ in range(13):
         began = time.process_time()
@@ -243,12 +245,14 @@ def table(found: dict[str, list[Result]], times: dict[str, float]) -> list[str]:
     noise = {column: _range([v for row in both for v in row[column].by_seed]) for column in QUALITIES}
 
     def row(name: str, numbers: dict[str, Cell], time: str) -> str:
-        shown = [_show(cell, abs(cell.mean - base[c].mean) > noise[c] + 1e-9) for c, cell in numbers.items()]
+        shown = [_show(cell, c, abs(cell.mean - base[c].mean) > noise[c] + 1e-9) for c, cell in numbers.items()]
         return f"| {' | '.join([name, *shown, time])} |"
 
     lines = [f"| {' | '.join(['', *QUALITIES, 'time of a step'])} |", "|---" * (len(QUALITIES) + 2) + "|"]
     lines.append(row("3D prior alone", cells(found[BASELINE], "prior"), "-"))
-    lines += [row(name, cells(results), f"{times.get(name, '-')}") for name, results in found.items()]
+    lines += [
+        row(name, cells(results), f"{times[name]:.2f}" if name in times else "-") for name, results in found.items()
+    ]
     floor = [f"{value:.3f}" for value in noise.values()]
     return [*lines, f"| {' | '.join(['*noise: range over the seeds of both baselines*', *floor, ''])} |"]
 
@@ -257,8 +261,10 @@ def _range(values: list[float]) -> float:
     return max(values) - min(values)
 
 
-def _show(cell: Cell, bold: bool) -> str:
-    text = f"{cell.mean:.3f} ± {pstdev(cell.by_seed):.3f}"
+def _show(cell: Cell, column: str, bold: bool) -> str:
+    digits = 3 if column == "colour error" else 2
+    spread = f"{pstdev(cell.by_seed):.{digits}f}"
+    text = f"{cell.mean:.{digits}f}" + (f" ± {spread}" if float(spread) else "")
     return f"**{text}**" if bold else text
 
 

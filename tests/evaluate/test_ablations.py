@@ -53,8 +53,8 @@ def test_only_what_differs_by_more_than_the_baselines_seeds_do_is_bold(tmp_path:
     lines = [line.split("|") for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("|")]
     chamfer = {cells[1].strip(): cells[6].strip() for cells in lines}
     assert chamfer[""] == "Chamfer"
-    assert chamfer["baseline"] == "1.250 ± 0.050" and chamfer["guidance 5"] == "1.440 ± 0.040"
-    assert chamfer["guidance 20"] == "**1.500 ± 0.100**" and chamfer["3D prior alone"] == "**2.000 ± 0.000**"
+    assert chamfer["baseline"] == "1.25 ± 0.05" and chamfer["guidance 5"] == "1.44 ± 0.04"
+    assert chamfer["guidance 20"] == "**1.50 ± 0.10**" and chamfer["3D prior alone"] == "**2.00**"
     assert next(value for name, value in chamfer.items() if name.startswith("*noise")) == "0.200"
 
 
