@@ -18,7 +18,9 @@ import json
 import shlex
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -153,9 +155,8 @@ def run(args: Quality, command: str) -> None:
 def generate(config: DreamConfig, prompt: str, seed: int) -> tuple[AbstractAsset, Gaussians]:
     """The method's asset, and the 3D prior's cloud alone as opaque Gaussians; on the CPU."""
     steps = dream_steps(dataclasses.replace(config, prompt=prompt, seed=seed))
-    first = last = next(steps)
-    for last in steps:
-        pass
+    first = next(steps)
+    last = deque(chain([first], steps), maxlen=1).pop()
     assert first.cloud is not None, "the first step holds the 3D prior's cloud"
     return last.asset.to("cpu"), to_gaussians(first.cloud, opacity=0.95).to("cpu")
 
