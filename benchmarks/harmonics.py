@@ -127,7 +127,7 @@ def fit(degree: int, exponent: float, steps: int, count: int, size: int = 64, se
     model = SplatModel.from_gaussians(replace(QUICK_SPLATS, densify=DensifyConfig(stop=0)), start)
     for _ in range(steps):
         rows = torch.randperm(60, generator=generator)[:4]
-        image = model.render(cameras.rows(rows), torch.zeros(3))
+        image = model.render(cameras.rows(rows), torch.zeros(3), generator)
         shown = torch.cat([image.rgb, image.alpha[..., None]], dim=-1).permute(0, 3, 1, 2)
         (shown - wanted[rows]).square().sum().backward()
         model.update()
