@@ -79,3 +79,38 @@ def test_links_and_file_names_in_documents_exist(document: Path) -> None:
     named = re.findall(r"`((?:[a-z0-9_]+/)+[a-z0-9_]+\.(?:py|cpp|md))`", text)
     places = [ROOT, ROOT / "src" / "dreamsplat"]
     assert [name for name in named if not any((place / name).exists() for place in places)] == []
+
+
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "README.md"]
+QUESTIONS = [
+    "카메라는 어떻게 세팅하는지",
+    "카메라 정보를 텍스트와 함께 UNet에 어떻게 넣는지",
+    "UNet을 몇 번 돌리는지 (T번 다 돌리는지)",
+    "깨끗한 이미지가 나와도 돌리는지",
+    "NeRF와 무엇이 다른지",
+    "무엇을 최적화하는지",
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_are_there(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        name, _, heading = target.partition("#")
+        path = (document.parent / name).resolve() if name else document
+        assert path.exists(), f"{document.name}: {target}"
+        if heading:
+            text = path.read_text(encoding="utf-8")
+            found = {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-")
+                     for title in re.findall(r"^#+ (.*)$", text, re.M)}  # fmt: skip
+            assert heading in found, f"{document.name}: {target}"
+
+
+def test_the_korean_readme_has_the_commands_of_the_english_one() -> None:
+    assert commands("README.ko.md") == commands("README.md")
+    assert blocks("README.ko.md", "python") == blocks("README.md", "python")
+
+
+def test_the_questions_of_a_reader_are_headings_in_korean() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "ko").glob("*.md"))
+    headings = re.findall(r"^## (.*)$", pages, re.M)
+    assert [question for question in QUESTIONS if question not in headings] == []
