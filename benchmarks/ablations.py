@@ -32,17 +32,15 @@ from dreamsplat.config import DreamConfig
 from dreamsplat.dream import dream_steps
 from dreamsplat.errors import DreamsplatError, InvalidInput
 from dreamsplat.files.atomic import replacing
-from dreamsplat.formats import load, save
+from dreamsplat.formats import load
 from dreamsplat.formats.png import write_png
 from dreamsplat.guidance import CSD, ISM, SDS, SJC
 from dreamsplat.method.cameras import orbit
-from dreamsplat.method.lift import to_gaussians
 from dreamsplat.method.schedule import AnnealedTimes, Times
 from dreamsplat.presets import PRESETS
 from dreamsplat.priors2d import BundledImagePrior
-from dreamsplat.priors3d import FromFile
+from dreamsplat.priors3d import GreyBall
 from dreamsplat.representations import QUICK_SPLATS
-from dreamsplat.types import PointCloud
 
 BASE = PRESETS["bundled"]
 BASELINE, OTHER_SEEDS = "baseline", "baseline, other seeds"
@@ -57,55 +55,45 @@ def splats(part: str, **changes: Any) -> DreamConfig:
     return replace(BASE, representation=replace(QUICK_SPLATS, **{part: changed}))
 
 
-def ball(path: Path) -> DreamConfig:
-    """The preset without a 3D prior: it starts from grey points that fill a ball, which the file is made to hold."""
-    if not path.exists():
-        generator = torch.Generator().manual_seed(0)
-        direction = torch.nn.functional.normalize(torch.randn(4096, 3, generator=generator), dim=1)
-        xyz = direction * torch.rand(4096, 1, generator=generator) ** (1 / 3)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(to_gaussians(PointCloud(xyz, torch.full_like(xyz, 0.5))), path)
-    return replace(BASE, prior3d=FromFile(file=path, size=0.6))
+FULL, LATE = (0.02, 0.98), (0.02, 0.4)
+WORDS = BundledImagePrior(view="words")
+BALL = replace(BASE, prior3d=GreyBall(radius=0.6))
 
-
-def rows(out: Path) -> dict[str, DreamConfig]:
-    """What is compared, the most telling rows first."""
-    full, late = (0.02, 0.98), (0.02, 0.4)
-    words, untold = BundledImagePrior(view="words"), BundledImagePrior(view="neither")
-    return {
-        BASELINE: BASE,
-        OTHER_SEEDS: BASE,
-        "from a grey ball": ball(out / "ball.ply"),
-        "from a ball, view: word only": replace(ball(out / "ball.ply"), prior2d=words),
-        "no 2D prior: the first Gaussians": replace(BASE, steps=0),
-        "100 steps": replace(BASE, steps=100),
-        "no points grown": splats("lift", candidates=0),
-        "no colour perturbation": splats("lift", colour_jitter=0.0),
-        "nothing added or removed": splats("densify", stop=0),
-        "1 view a step": replace(BASE, views=1),
-        "guidance 1": replace(BASE, loss=SDS(1.0)),
-        "guidance 20": replace(BASE, loss=SDS(20.0)),
-        "SJC": replace(BASE, loss=SJC(GUIDANCE)),
-        "CSD": replace(BASE, loss=CSD(GUIDANCE)),
-        "view: word only": replace(BASE, prior2d=words),
-        "view: not at all": replace(BASE, prior2d=untold),
-        "positions frozen": splats("rates", means=0.0, means_final=0.0),
-        "covariances frozen": splats("rates", scales=0.0, quats=0.0),
-        "opacities frozen": splats("rates", opacities=0.0),
-        "colours frozen": splats("rates", sh_dc=0.0),
-        "SH degree 3": splats("lift", sh_degree=3),
-        "times: low ones only": replace(BASE, times=Times(early=late, late=late)),
-        "2 views a step": replace(BASE, views=2),
-        "times: all, to the end": replace(BASE, times=Times(early=full, late=full)),
-        "times: annealed": replace(BASE, times=AnnealedTimes()),
-        "guidance 5": replace(BASE, loss=SDS(5.0)),
-        "view: camera only": replace(BASE, prior2d=BundledImagePrior(view="camera")),
-        "SH degree 1": splats("lift", sh_degree=1),
-        "SH degree 2": splats("lift", sh_degree=2),
-        "guidance 100": replace(BASE, loss=SDS(100.0)),
-        "8 views a step": replace(BASE, views=8),
-        "ISM": replace(BASE, loss=ISM(GUIDANCE)),
-    }
+ROWS: dict[str, DreamConfig] = {
+    BASELINE: BASE,
+    OTHER_SEEDS: BASE,
+    "from a grey ball": BALL,
+    "from a ball, view: word only": replace(BALL, prior2d=WORDS),
+    "no 2D prior: the first Gaussians": replace(BASE, steps=0),
+    "100 steps": replace(BASE, steps=100),
+    "no points grown": splats("lift", candidates=0),
+    "no colour perturbation": splats("lift", colour_jitter=0.0),
+    "nothing added or removed": splats("densify", stop=0),
+    "1 view a step": replace(BASE, views=1),
+    "guidance 1": replace(BASE, loss=SDS(1.0)),
+    "guidance 20": replace(BASE, loss=SDS(20.0)),
+    "SJC": replace(BASE, loss=SJC(GUIDANCE)),
+    "CSD": replace(BASE, loss=CSD(GUIDANCE)),
+    "view: word only": replace(BASE, prior2d=WORDS),
+    "view: not at all": replace(BASE, prior2d=BundledImagePrior(view="neither")),
+    "positions frozen": splats("rates", means=0.0, means_final=0.0),
+    "covariances frozen": splats("rates", scales=0.0, quats=0.0),
+    "opacities frozen": splats("rates", opacities=0.0),
+    "colours frozen": splats("rates", sh_dc=0.0),
+    "SH degree 3": splats("lift", sh_degree=3),
+    "times: low ones only": replace(BASE, times=Times(early=LATE, late=LATE)),
+    "2 views a step": replace(BASE, views=2),
+    "times: all, to the end": replace(BASE, times=Times(early=FULL, late=FULL)),
+    "times: annealed": replace(BASE, times=AnnealedTimes()),
+    "guidance 5": replace(BASE, loss=SDS(5.0)),
+    "view: camera only": replace(BASE, prior2d=BundledImagePrior(view="camera")),
+    "SH degree 1": splats("lift", sh_degree=1),
+    "SH degree 2": splats("lift", sh_degree=2),
+    "guidance 100": replace(BASE, loss=SDS(100.0)),
+    "8 views a step": replace(BASE, views=8),
+    "ISM": replace(BASE, loss=ISM(GUIDANCE)),
+}
+"""What is compared, the most telling rows first."""
 
 
 @dataclass(frozen=True)
@@ -146,21 +134,20 @@ def main(arguments: list[str]) -> int:
 
 def run(args: Ablations, command: str) -> None:
     """Generate and score what the folder does not hold yet, row by row."""
-    known = rows(args.out)
-    for name in args.rows or known:
-        if name not in known:
-            raise InvalidInput(f"{name}: no such row.", setting="rows", advice=f"Known: {', '.join(known)}.")
+    for name in args.rows or ROWS:
+        if name not in ROWS:
+            raise InvalidInput(f"{name}: no such row.", setting="rows", advice=f"Known: {', '.join(ROWS)}.")
         print(f"== {name}", flush=True)
         shift = max(args.seeds) + 1 if name == OTHER_SEEDS else 0
         seeds = tuple(seed + shift for seed in args.seeds)
-        asked = quality.Quality(folder(args.out, name), limit=args.limit, seeds=seeds, config=known[name])
+        asked = quality.Quality(folder(args.out, name), limit=args.limit, seeds=seeds, config=ROWS[name])
         quality.run(asked, command)
 
 
 def measure(out: Path) -> None:
     """Write the processor time of a step of each row, over that of the baseline's just before it, to times.json."""
     shares = {}
-    for name, config in rows(out).items():
+    for name, config in ROWS.items():
         base, changed = step_seconds(BASE), step_seconds(config)
         shares[name] = round(changed / base, 2)
         print(f"{name}: {changed:.3f} s, {shares[name]:.2f} of the baseline", flush=True)
@@ -186,7 +173,7 @@ def folder(out: Path, name: str) -> Path:
 
 def report(out: Path) -> None:
     """Write and print the table, and draw the sheet."""
-    found = {name: read_results(folder(out, name)) for name in rows(out)}
+    found = {name: read_results(folder(out, name)) for name in ROWS}
     whole = len(found[BASELINE])
     if whole == 0:
         raise InvalidInput(f"{out}: no baseline.", setting="rows", advice="Run the row `baseline` first.")

@@ -17,7 +17,7 @@ import report  # noqa: E402
 
 
 def test_every_row_but_the_baselines_is_another_run_that_the_method_accepts(tmp_path: Path) -> None:
-    rows = ablations.rows(tmp_path)
+    rows = dict(ablations.ROWS)
     for config in rows.values():
         dataclasses.replace(config, prompt="a red mug").check()
     base = rows.pop(ablations.BASELINE)
