@@ -132,7 +132,6 @@ def time_step(
         conditions = describe(prior, views, PROMPT, config.negative_prompt, config.view_text)
         gradient = config.clip.apply(config.loss.grad(prior, z.detach(), sigma, conditions, generator), 0)
     with watch("backward"):
-        params.zero_grad()
         z.backward(gradient / config.views)
     with watch("optimiser"):
         params.step()
