@@ -95,7 +95,7 @@ def test_saving_takes_gaussians_that_carry_gradients(tmp_path):
     assert not load(tmp_path / "a.ply").means.requires_grad
 
 
-@pytest.mark.parametrize("name", ["asset.obj", "asset", "asset.ply.txt"])
+@pytest.mark.parametrize("name", ["asset.xyz", "asset", "asset.ply.txt"])
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path, name):
     with pytest.raises(FileProblem, match=r"saved as '.*'\. Known endings: .*\.ply"):
         save(one(), tmp_path / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import logging
@@ -22,6 +23,7 @@ from dreamsplat import load, save
 from dreamsplat.assets import Z_UP_TO_Y_UP, moved, rotated, rows
 from dreamsplat.errors import FileProblem
 from dreamsplat.files import gltf
+from dreamsplat.files.kinds import GLB, SOG, kind_of
 from dreamsplat.formats import FORMATS, read
 from dreamsplat.maths.harmonics import rgb_to_sh, sh_to_rgb
 from dreamsplat.types import Gaussians
@@ -366,3 +368,38 @@ def test_a_glb_is_turned_upright(tmp_path, asset):
     save(asset, tmp_path / "a.glb")
     raw = gltf.Glb.open(tmp_path / "a.glb").accessor(0, 3)
     assert torch.allclose(torch.from_numpy(raw), rotated(asset, Z_UP_TO_Y_UP).means, atol=1e-6)
+
+
+def test_a_large_sog_whose_meta_json_comes_last_is_known_whatever_its_name(tmp_path, random_gaussians):
+    save(random_gaussians(50), tmp_path / "a.sog")
+    with zipfile.ZipFile(tmp_path / "a.sog") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "b.bin", "w") as archive:
+        archive.writestr("filler", bytes(3 << 20))
+        for name in sorted(parts, key=lambda name: name == "meta.json"):
+            archive.writestr(name, parts[name])
+    assert kind_of(tmp_path / "b.bin") == SOG
+
+
+def test_gaussians_in_a_gltf_whose_buffers_come_first_are_known(tmp_path):
+    filler = '"buffers": [{"uri": "data:,' + "A" * (3 << 20) + '"}]'
+    text = '{"asset": {"version": "2.0"}, ' + filler + ', "extensionsUsed": ["KHR_gaussian_splatting"]}'
+    (tmp_path / "a.gltf").write_text(text)
+    assert kind_of(tmp_path / "a.gltf") == GLB
+
+
+def test_scales_stored_as_lengths_are_pointed_out(tmp_path, random_gaussians, caplog):
+    """Gaussians of 0.03 in an object of size 2 are read as ones of 1.03."""
+    wrong = random_gaussians(200)
+    save(dataclasses.replace(wrong, scales=torch.full_like(wrong.scales, 1.03)), tmp_path / "a.ply")
+    load(tmp_path / "a.ply")
+    assert "scale_* look like lengths" in caplog.text
+
+
+def test_strays_far_away_do_not_make_the_object_far_away(tmp_path, random_gaussians, caplog):
+    many = random_gaussians(2000)
+    means = many.means.clone()
+    means[7] = 1e6
+    save(dataclasses.replace(many, means=means), tmp_path / "a.ply")
+    load(tmp_path / "a.ply")
+    assert "detail" not in caplog.text

@@ -2,12 +2,13 @@
 
 import os
 import re
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dreamsplat.files.atomic import read_start
+from dreamsplat.files.atomic import read_bytes, read_start
 
 _START = 1 << 21  # Bytes that are looked at: more than the JSON of any scene of Gaussians.
 FIELD_MARK = "dreamsplat_voxel_field"
@@ -70,7 +71,8 @@ def _by_content(path: Path, start: bytes) -> Kind | None:
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return _kind_of_json(path, start)
     if start.startswith(b"PK\x03\x04"):
-        return SOG if b"meta.json" in start else Kind("other", ".zip", "a zip archive")
+        is_sog = b"meta.json" in start or _has_meta(path)
+        return SOG if is_sog else Kind("other", ".zip", "a zip archive")
     if start.startswith(b"\x1f\x8b"):
         return SPZ if _unzipped(start).startswith(b"NGSP") else Kind("other", ".gz", "a gzip archive")
     if start.startswith(b"NGSP"):
@@ -101,11 +103,20 @@ def _kind_of_ply(start: bytes) -> Kind:
 
 
 def _kind_of_json(path: Path, start: bytes) -> Kind:
-    if _SPLATTING in start:
+    if _SPLATTING in start or (len(start) == _START and _SPLATTING in read_bytes(path)):
         return GLB
     if re.search(rb'"means"\s*:\s*\{', start) and b'"quats"' in start:
         return SOG
     return _MESHES[".gltf"] if b'"asset"' in start else Kind("other", ".json", "a JSON file")
+
+
+def _has_meta(path: Path) -> bool:
+    """Whether a zip archive holds a meta.json, which other programs write last."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("meta.json") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
 
 
 def _unzipped(start: bytes) -> bytes:

@@ -1,12 +1,14 @@
 """Values that a file may hold, and that are likely a mistake: said once, never changed."""
 
 import logging
+import math
 from pathlib import Path
 
 import torch
 
 from dreamsplat.types import Gaussians
 
+_NEARLY_ALL = 0.99
 _ENOUGH = 20  # Of fewer Gaussians nothing can be said.
 _log = logging.getLogger(__name__)
 
@@ -17,7 +19,7 @@ def warn_of_activated_values(path: Path, gaussians: Gaussians) -> None:
         return
     logs, logits = gaussians.scales.log(), gaussians.opacities.logit()
     extent = float((gaussians.means.amax(dim=0) - gaussians.means.amin(dim=0)).max())
-    if bool((logs >= 0).all()) and float(gaussians.scales.median()) > 0.5 * extent:
+    if bool((logs >= 0).all()) and float(gaussians.scales.median()) > 0.1 * extent:
         _log.warning("%s: its scale_* look like lengths; they should be the logarithms of lengths.", path)
     if bool(((logits >= -1e-4) & (logits <= 1.0001)).all()) and float(logits.max()) > 0.05:
         _log.warning("%s: its opacities look like 0 to 1; they should be logits, such as -2 to 5.", path)
@@ -32,7 +34,9 @@ def warn_of_lost_detail(path: Path, gaussians: Gaussians) -> None:
     """Say where centres are so far from the origin that float32 keeps them in steps as large as Gaussians."""
     if len(gaussians) == 0:
         return
-    far = float(gaussians.means.abs().max())
+    # Of nearly all of them: a few strays far away say nothing about the object.
+    reach = gaussians.means.abs().amax(dim=1)
+    far = float(reach.kthvalue(math.ceil(_NEARLY_ALL * len(reach))).values)
     step = far * float(torch.finfo(torch.float32).eps)
     size = float(gaussians.scales.amax(dim=1).median())
     if step < 0.1 * size:
