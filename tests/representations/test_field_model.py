@@ -64,6 +64,13 @@ def test_points_outside_the_cube_are_cut_off_and_none_inside_is_refused(cloud):
     assert caught.value.setting == "representation.extent"
 
 
+def test_a_colour_that_is_not_finite_spoils_no_voxel_and_doubles_are_taken(cloud):
+    rgb = cloud.rgb.double()
+    rgb[7] = torch.nan
+    field = field_from_cloud(VoxelField(cells=16), PointCloud(cloud.xyz.double(), rgb))
+    assert field.grid.dtype == torch.float32 and bool(field.grid.isfinite().all())
+
+
 def test_a_ball_grows_towards_pictures_that_are_larger(cloud):
     """What is empty at first is found by the next search for voxels that are not."""
     small = dataclasses.replace(cloud, xyz=0.3 * cloud.xyz)

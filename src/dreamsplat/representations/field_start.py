@@ -16,12 +16,13 @@ _EMPTY = 5e-3  # Optical depth across a voxel that no point is near: far below w
 
 
 def field_from_cloud(spec: VoxelField, cloud: PointCloud) -> RadianceField:
-    """A field that looks like the cloud, in world units; points outside its cube are cut off.
+    """A field that looks like the cloud, in world units; points outside its cube or of no finite colour are left out.
 
     Raises:
         InvalidInput: if none is inside.
     """
-    inside = (cloud.xyz.abs() <= spec.extent).all(dim=1)
+    cloud = cloud.to(torch.float32)
+    inside = (cloud.xyz.abs() <= spec.extent).all(dim=1) & cloud.rgb.isfinite().all(dim=1)
     if not bool(inside.any()):
         raise InvalidInput(
             f"{spec.extent:g}, but none of {len(cloud):,} points lies within that of the origin.",
